@@ -433,6 +433,10 @@ def test_a_large_payload_goes_to_a_file_without_a_name(monkeypatch: pytest.Monke
     before = len(os.listdir("/proc/self/fd"))
     for compression in ("", "x"):
         assert unpack(part_file(data, compression)) == data
+    unpacking = Unpacking(len(data))
+    unpacking.feed(part_file(data))
+    assert os.readlink(f"/proc/self/fd/{unpacking._fd}").startswith(f"{staging}/part-")
+    unpacking.discard()
     assert list(staging.iterdir()) == []
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from hashlib import sha256
@@ -161,6 +162,22 @@ def test_a_worker_that_dies_is_noticed(tmp_path: Path) -> None:
     worker.end()
 
 
+def test_a_worker_that_dies_with_something_unread_is_noticed(tmp_path: Path) -> None:
+    """Of that the system tells by another error."""
+
+    def die(_packs: Packs) -> LocalFiles:
+        while not (tmp_path / "sent").exists():
+            time.sleep(0.01)
+        os._exit(7)
+
+    worker = Worker(0, die, str(tmp_path), [])
+    worker.deal([bytes(32)])
+    (tmp_path / "sent").touch()
+    with pytest.raises(ExtError, match="exit status 7"):
+        collect(worker)
+    worker.end()
+
+
 def test_a_worker_ends_when_its_coordinator_does(tmp_path: Path) -> None:
     worker = Worker(0, archive(tmp_path), str(tmp_path), [])
     pid = worker._pid
@@ -196,8 +213,9 @@ def test_a_worker_has_none_of_the_coordinators_descriptors(tmp_path: Path) -> No
 @pytest.mark.parametrize("way", ["a directory", "a transport"])
 def test_nothing_that_was_read_stays_open(tmp_path: Path, way: str) -> None:
     """A repository has a million objects, and a process may have a thousand open."""
-    ids = [head_and_file(tmp_path, content) for content in (b"small" * 20, os.urandom(300_000), os.urandom(300_001))]
-    damaged = tmp_path / "objects" / ids[2].hex()[:2] / f"{ids[2].hex()[2:]}.filez"
+    contents = (b"small" * 20, b"large" * 20_000, os.urandom(300_000), os.urandom(300_001))
+    ids = [head_and_file(tmp_path, content) for content in contents]
+    damaged = tmp_path / "objects" / ids[3].hex()[:2] / f"{ids[3].hex()[2:]}.filez"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     packs = Packs(Staging(str(tmp_path)), [])
     files: Files = archive(tmp_path)(packs)
@@ -206,9 +224,9 @@ def test_nothing_that_was_read_stays_open(tmp_path: Path, way: str) -> None:
     before = os.listdir("/proc/self/fd")
     for number, file_id in enumerate([*ids, bytes(32)]):
         files.start(file_id, str(tmp_path / f"staged-{number}"))
-    assert [len(row) for row in files.step()] == [4, 4, 2, 2]
+    assert [len(row) for row in files.step()] == [4, 4, 4, 2, 2]
     assert os.listdir("/proc/self/fd") == before
-    assert sorted(path.name for path in tmp_path.glob("staged*")) == ["staged-0", "staged-1"]
+    assert sorted(path.name for path in tmp_path.glob("staged*")) == ["staged-0", "staged-1", "staged-2"]
 
 
 def test_cores() -> None:

@@ -1,16 +1,18 @@
-"""Work in threads: in order, heard by the core meanwhile, and no more of it begun than is needed."""
+"""Work in threads: in order, heard by the core meanwhile, no more of it begun than is needed; and in a process."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Event
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from composefs_ext import Core
-from composefs_ext.workers import in_threads
+from composefs_ext.workers import Channel, WorkerProcess, in_threads
 
 MANY = 10_000
 
@@ -69,3 +71,23 @@ def test_what_was_not_begun_before_the_core_cancels_never_is() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(in_threads(cast("Core", Cancelling(patience)), work, range(MANY)))
     assert len(begun) < MANY / 20
+
+
+def test_a_process_gets_one_message_after_the_other_and_ends_with_who_made_it(tmp_path: Path) -> None:
+    def serve(channel: Channel) -> None:
+        while (job := channel.wait()) is not None:
+            channel.send((job, os.getcwd()))
+
+    worker = WorkerProcess(serve, str(tmp_path))
+    jobs = [1, b"2" * 200_000, ["3", None]]
+    for job in jobs:
+        worker.send(job)
+    done: list[Any] = []
+    while len(done) < len(jobs):
+        done += worker.messages()
+    assert done == [(job, str(tmp_path)) for job in jobs]
+    pid = worker._pid
+    worker._channel.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    worker._pid = 0
+    worker.end()
