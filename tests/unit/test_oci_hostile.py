@@ -297,6 +297,10 @@ LIMITS: dict[str, tuple[str, Callable[[int], bytes]]] = {
         "more than 65535",
         lambda more: pax((b"SCHILY.xattr.user.a", b"x" * (65535 + more))) + header(b"f", FILE),
     ),
+    "directory behind a symlink": (
+        "cannot be the name of a directory",
+        lambda more: tar_entry(Entry("l", SYM, link="t" * (255 + more)), "") + tar_entry(Entry("l/x"), ""),
+    ),
     "major": ("no device number", lambda more: tar_entry(Entry("c", CHAR, device=(4095 + more, 0)), "")),
     "minor": ("no device number", lambda more: tar_entry(Entry("c", CHAR, device=(0, (1 << 20) - 1 + more)), "")),
     "records": ("1048576 for one entry", lambda more: pax((b"comment", b"x" * (1048559 + more))) + header(b"f", FILE)),
@@ -340,6 +344,13 @@ def test_cut_short_anywhere(tmp_path: Path) -> None:
         else:
             with pytest.raises(FormatError, match=r"ends within|announces another"):
                 lines(tmp_path, whole[:cut])
+
+
+def test_an_end_where_an_entry_was_announced_shows_while_the_archive_comes(tmp_path: Path) -> None:
+    """Not when the layer is read again, which by then has a name."""
+    data = archive(Entry("f"), pax((b"a", b"b")))
+    with pytest.raises(FormatError, match="announces another one"):
+        unpack(Pieces(data, 512), Staging(str(tmp_path)), print, diff_id=digest_of(data), max_inline=1 << 20)
 
 
 def test_a_wrong_digest_and_what_it_says(tmp_path: Path) -> None:

@@ -164,6 +164,20 @@ def test_a_broken_expectation_changes_nothing(repository: Repository, broken) ->
     assert names(repository) == before
 
 
+def test_a_broken_expectation_says_what_there_is(repository: Repository) -> None:
+    one, two = stream(repository), stream(repository, b"two")
+    repository.publish(Publication(streams=[StreamName("a", one)], refs=[RefUpdate("d/x", "a", "flat")]))
+    for call, message in (
+        ({"streams": [StreamName("a", one, expect=None)]}, f"the stream 'a' is {one}; nothing was expected"),
+        ({"streams": [StreamName("a", one, expect=two)]}, f"the stream 'a' is {one}; {two} was expected"),
+        ({"streams": [StreamName("b", one, expect=two)]}, f"the stream 'b' does not exist; {two} was expected"),
+        ({"refs": [RefUpdate("d/x", "a", "flat", expect="b")]}, "the ref 'd/x' is a; b was expected"),
+        ({"refs": [RefUpdate("d/y", "a", "flat", expect="a")]}, "the ref 'd/y' does not exist; a was expected"),
+    ):
+        with pytest.raises(ConflictError, match=f"^{message}$"):
+            repository.publish(Publication(**call))
+
+
 def test_expectations_that_hold(repository: Repository) -> None:
     one, two = stream(repository), stream(repository, b"two")
     repository.publish(Publication(streams=[StreamName("a", one, expect=None)]))

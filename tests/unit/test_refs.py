@@ -8,7 +8,7 @@ import pytest
 
 from composefs.digest import SHA256
 from composefs.errors import CorruptError, FormatError, NotFoundError
-from composefs.repository import Repository
+from composefs.repository import Repository, links
 from composefs.repository.lookup import find
 from composefs.repository.names import check_stream_name, decode_flat, ref_parts
 from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
@@ -193,6 +193,32 @@ def test_what_is_no_symlink(repository: Repository) -> None:
     for look in (repository.refs.list, repository.images.list_refs):
         with pytest.raises(pytest.fail.Exception, match=r"refs/.*file is not a symlink"):
             look(odd=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "opened"),
+    [
+        ("", ["", "ostree", "other", "other/a"]),
+        ("al", [""]),
+        ("o", ["", "ostree", "other", "other/a"]),
+        ("other", ["", "other", "other/a"]),
+        ("other/", ["", "other", "other/a"]),
+        ("other/b", ["", "other"]),
+        ("other/a/b", ["", "other", "other/a"]),
+        ("other/a/b/c", ["", "other", "other/a"]),
+    ],
+)
+@pytest.mark.usefixtures("stream")
+def test_no_directory_is_opened_in_which_no_name_can_begin_so(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, prefix: str, opened: list[str]
+) -> None:
+    """Others may have thousands of directories there, and whoever completes a word waits."""
+    seen = []
+    real = links.open_directories
+    monkeypatch.setattr(links, "open_directories", lambda parts, at: seen.append("/".join(parts)) or real(parts, at))
+    found = repository.refs.list(prefix, odd=pytest.fail)
+    assert seen == ["", *opened]  # that of all refs, then the walk
+    assert all(name.startswith(prefix) for name, _ in found)
 
 
 @pytest.mark.usefixtures("stream")
