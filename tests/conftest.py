@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.commands import BIN
 from support.ostree_pull import Target
 from support.vectors import VECTORS
 
@@ -71,6 +72,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give what is made once for several tests a home of its own, too."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         _settle(monkeypatch, tmp_path_factory.mktemp("home", numbered=True))
+        # Where a checkout has no .venv, its launchers start the extensions of the environment that runs the tests.
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{BIN}")
         yield
 
 
