@@ -14,7 +14,7 @@ import pytest
 
 from composefs_ext.connection import Connection
 from composefs_ext.core import Core
-from composefs_ext.errors import CancelledError, CoreGoneError, NotFoundError, ProtocolError
+from composefs_ext.errors import CancelledError, CoreGoneError, CorruptError, NotFoundError, ProtocolError
 from composefs_ext.protocol import UNANSWERED
 from composefs_ext.staging import Staging
 
@@ -80,6 +80,19 @@ def test_an_error_that_nobody_asked_about_fails_the_run(ends: tuple[Connection, 
     peer.write(id=peer.read()["id"], error={"code": -32000, "message": "no", "data": {"kind": "not_found"}})
     with pytest.raises(NotFoundError):
         connection.drain()
+
+
+def test_what_is_not_there_is_none_to_who_asks_so_and_fails_no_run(ends: tuple[Connection, Peer]) -> None:
+    connection, peer = ends
+    here, gone, bad = (connection.send("stream.get") for _ in range(3))
+    peer.answer_next()
+    for kind in ("not_found", "corrupt"):
+        peer.write(id=peer.read()["id"], error={"code": -32000, "message": "no", "data": {"kind": kind}})
+    assert here.found() == {"echo": "stream.get"}
+    assert gone.found() is None
+    with pytest.raises(CorruptError):
+        bad.found()
+    connection.drain()
 
 
 @pytest.mark.parametrize("when", ["before its answer", "behind its answer"])

@@ -90,7 +90,7 @@ def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConf
     digest = find_tagged(core, name)
     if digest is None:
         digest = _find_digest(core, name, [manifest_stream, config_stream])
-        if not _is_named(core, manifest_stream(digest)):
+        if core.stream_get(name=manifest_stream(digest), named_refs=True).found() is None:
             return open_config(core, digest, stream_id)
     manifest = open_manifest(core, digest)
     return open_config(core, manifest.config, stream_id or manifest.config_id)
@@ -167,14 +167,6 @@ def referrers_below(core: Core, digest: str, source: str | None = None) -> list[
                 seen.add(artifact)
                 pending.append(artifact)
     return found
-
-
-def _is_named(core: Core, stream: str) -> bool:
-    try:
-        core.stream_get(name=stream, named_refs=True).result()
-    except NotFoundError:
-        return False
-    return True
 
 
 def _require_repository(source: str | None, error: NotFoundError) -> None:

@@ -14,7 +14,15 @@ import os
 import select
 from collections import deque
 
-from composefs_ext.errors import CancelledError, CoreGoneError, ProtocolError, UnsupportedError, from_wire, to_wire
+from composefs_ext.errors import (
+    CancelledError,
+    CoreGoneError,
+    NotFoundError,
+    ProtocolError,
+    UnsupportedError,
+    from_wire,
+    to_wire,
+)
 from composefs_ext.protocol import UNANSWERED
 from composefs_ext.wire import LineBuffer, decode, encode
 
@@ -82,6 +90,13 @@ class Pending(_Generic[T]):
         if self._error is not None:
             raise from_wire(self._error)  # made anew: one that was raised holds on to everything it has passed
         return self._decode(self._result)
+
+    def found(self) -> T | None:
+        """Wait for the answer as :meth:`result` does, but return None where what was asked for is not there."""
+        try:
+            return self.result()
+        except NotFoundError:
+            return None
 
     def _answer(self, message: dict[str, Any]) -> None:
         for path in self._staged:  # lists that this SDK staged for the call; the core has read them

@@ -12,7 +12,7 @@ from composefs_ext import Core, Request
 from composefs_ext.errors import NotFoundError
 from composefs_ostree.deltas.alone import DeltaSource
 from composefs_ostree.formats.commit_stream import partial_name, stream_name
-from composefs_ostree.signatures.policy import Policy
+from composefs_ostree.signatures.policy import Policy, options_of
 
 __all__ = ["apply_delta"]
 
@@ -65,18 +65,13 @@ def _require_origin(core: Core, source: DeltaSource, current: str) -> None:
 
 
 def _is_here(core: Core, name: str) -> bool:
-    try:
-        core.stream_get(name=name).result()
-    except NotFoundError:
-        return False
-    return True
+    return core.stream_get(name=name).found() is not None
 
 
 def _checked_signature(request: Request, source: DeltaSource) -> Policy:
     """Check the signature of a signed superblock, if one is wanted; return what the commit must still be signed by."""
     from composefs_ostree.remotes.record import policy_for
     from composefs_ostree.signatures.checking import verify
-    from composefs_ostree.signatures.policy import options_of
 
     policy = policy_for(None, options_of(request))
     signed = source.delta.signed

@@ -51,10 +51,8 @@ def current_target(core: Core, ref: str | None) -> str | None:
 
 def target_of(answer: Pending[RefRow]) -> str | None:
     """Return the name in the answer to ``ref.get``, None if there is no such ref."""
-    try:
-        return answer.result()["target"]
-    except NotFoundError:
-        return None
+    row = answer.found()
+    return None if row is None else row["target"]
 
 
 def find_stream(core: Core, name: str) -> str:

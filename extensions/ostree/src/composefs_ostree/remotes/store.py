@@ -112,20 +112,15 @@ def save_remote(core: Core, remote: Remote, *, replace: bool) -> bool:
 
 def delete_remote(core: Core, name: str) -> bool:
     """Remove a remote from the repository; False if it has none of that name."""
-    try:
-        core.publish(remove_refs=[f"{REF_DIRECTORY}/{check_remote_name(name)}"]).result()
-    except NotFoundError:
-        return False
-    return True
+    return core.publish(remove_refs=[f"{REF_DIRECTORY}/{check_remote_name(name)}"]).found() is not None
 
 
 def own_remote(core: Core, name: str) -> Remote | None:
     """Return a remote of the repository, None if it has none of that name."""
     if core.repository is None:
         return None
-    try:
-        stream = core.stream_get(ref=f"{REF_DIRECTORY}/{name}", inline=True).result()
-    except NotFoundError:
+    stream = core.stream_get(ref=f"{REF_DIRECTORY}/{name}", inline=True).found()
+    if stream is None:
         return None
     assert stream.inline is not None
     if stream.content_type != CONTENT_TYPE or stream.size > _MAX_FILE:
