@@ -11,6 +11,7 @@ from composefs_ext.text import table
 from composefs_oci.formats.descriptors import Manifest, parse_config, parse_manifest
 from composefs_oci.formats.digest import shorten
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
+from composefs_oci.formats.platform import parse_platform
 from composefs_oci.held import (
     HeldManifest,
     find_manifest,
@@ -123,7 +124,6 @@ def referrers(request: Request, core: Core) -> dict[str, Any]:
 
 def list_referrers(request: Request, core: Core) -> dict[str, Any]:
     """List the artifacts at a source that refer to an image there."""
-    from composefs_oci.formats.platform import parse_platform
     from composefs_oci.sources.opening import open_requested
 
     platform = parse_platform(request.arguments["platform"]) if request.get("platform") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from composefs_ext import Core
-from composefs_ext.errors import CorruptError, FormatError
+from composefs_ext.errors import CorruptError, FormatError, MissingObjectError
 from composefs_ostree.committing.inodes import Directory, Inode, Meta, both, check_name, refused, shown, too_many
 from composefs_ostree.committing.layers import Layers
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
@@ -160,7 +160,6 @@ def require_objects(core: Core, tree: TreeBuilder, hint: str) -> None:
     present = core.object_has(wanted).result()
     absent = [each for each, is_present in zip(wanted, present, strict=True) if not is_present]
     if absent:
-        from composefs_ext.errors import MissingObjectError
         from composefs_ext.text import counted
 
         raise MissingObjectError(

@@ -26,7 +26,7 @@ from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, 
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import detached_metadata, open_commit
 from composefs_ostree.held.tree import Tree, load
-from composefs_ostree.signatures.signing import SignOptions
+from composefs_ostree.signatures.signing import SignOptions, sign, sign_options_of
 
 __all__ = ["export"]
 
@@ -35,8 +35,6 @@ _LEVELS = range(1, 10)
 
 def export(request: Request, core: Core) -> dict[str, Any]:
     """Export the commit that the request names; print and return what came of it."""
-    from composefs_ostree.signatures.signing import sign_options_of
-
     source, path = request.arguments["ref"], request.arguments["path"]
     level, mode = request.get("zlib_level"), request.get("mode")
     if level is not None and level not in _LEVELS:
@@ -100,8 +98,6 @@ def _ref(request: Request, source: str, held: CommitStream) -> str | None:
 
 def _put_summary(core: Core, target: Target, signing: SignOptions) -> None:
     """Write the summary anew, signed if that is wanted; warn of what it makes stale."""
-    from composefs_ostree.signatures.signing import sign
-
     path, summary = target.path, make_summary(target)
     if signing.is_on:
         signature = gvariant.encode("a{sv}", sign(summary, {}, signing))

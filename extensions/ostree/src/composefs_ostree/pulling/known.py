@@ -10,7 +10,7 @@ from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import IMAGE_REF, commit_of_stream, is_partial, partial_name, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.held.streams import detached_metadata, open_commit
-from composefs_ostree.sources.finding import fetch_detached
+from composefs_ostree.sources.finding import fetch_commit, fetch_detached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +181,6 @@ class Inquiry:
         if known.object is None:
             from composefs_ostree.formats.objects import parse_commit
             from composefs_ostree.held.tree import commit_bytes
-            from composefs_ostree.sources.finding import fetch_commit
 
             if known.held is not None:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])

@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 from http.client import HTTPConnection
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from composefs_ext.errors import NetworkError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
@@ -96,7 +96,6 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
     """Return the proxy to ask for a URL; raise UnsupportedError for one that is not spoken to by HTTP."""
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    from urllib.parse import unquote, urlsplit
     from urllib.request import getproxies, proxy_bypass
 
     proxies = getproxies()
