@@ -11,8 +11,6 @@ made there.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from composefs_ext import dump
 from composefs_ext.drafts import Draft
 from composefs_ext.errors import FormatError
@@ -86,7 +84,7 @@ class DumpText:
         self._keep_nul = keep_nul
         self._xattr_text: dict[Xattrs, str] = {(): ""}
         self._longest = self._deepest = 0
-        self._common: dict[bytes, _Common] = {}
+        self._common: dict[bytes, tuple[str, str, bytes, str]] = {}
         self._metas = {
             meta_id: (f" 0 {meta.mode:o} ", f" {meta.uid} {meta.gid} 0 0.0 - - -{self._xattrs(meta.xattrs)}\n")
             for meta_id, meta in tree.metas.items()
@@ -221,15 +219,7 @@ def _optional(data: bytes | None) -> str:
     return dump.optional(data).decode("ascii")
 
 
-class _Common(NamedTuple):
-    """What files with equal heads, but for the size, have in common in their lines; ``target`` of symlinks."""
-
-    mode: str
-    owner: str
-    target: bytes
-    xattrs: str
-
-
-def _common(data: bytes, xattrs: Callable[[Xattrs], str]) -> _Common:
+def _common(data: bytes, xattrs: Callable[[Xattrs], str]) -> tuple[str, str, bytes, str]:
+    """Return what files with equal heads, but for the size, have in common: mode, owner, target, attributes."""
     head = parse_head(data[: head_size(data)])
-    return _Common(f"{head.mode:o}", f"{head.uid} {head.gid} 0 0.0", head.target, xattrs(head.xattrs) + "\n")
+    return f"{head.mode:o}", f"{head.uid} {head.gid} 0 0.0", head.target, xattrs(head.xattrs) + "\n"
