@@ -109,7 +109,7 @@ def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> S
     retries = limits.retries
     if retries is None:
         retries = int(environment.number(RETRIES, -1))
-    secret = _secret_options(remote, limits)
+    secret = (*_login(remote), *_header_options(remote, limits))
     return Settings(
         common=(
             *_tls_options(remote),
@@ -250,12 +250,8 @@ def _netrc_options() -> CurlOptions:
     return () if path is None else ((pycurl.NETRC, pycurl.NETRC_OPTIONAL), (pycurl.NETRC_FILE, path))
 
 
-def _secret_options(remote: Remote, limits: Limits) -> CurlOptions:
-    """Return who we are; what a file holds is nowhere but here and in curl."""
-    return (*_login(remote), *_header_options(remote, limits))
-
-
 def _login(remote: Remote) -> CurlOptions:
+    """Return who we are; what a file holds is nowhere but here and in curl."""
     basic, bearer = (remote.settings.get(f"http-{name}-file") for name in ("basic-auth", "bearer-token"))
     if basic and bearer:
         raise FormatError(
