@@ -6,7 +6,7 @@ import gc
 
 from composefs_ext.errors import ConflictError, UsageError
 from composefs_ostree.committing.intake import Intake
-from composefs_ostree.committing.metadata import commit_body, commit_metadata, detached_strings
+from composefs_ostree.committing.metadata import commit_body, commit_metadata, given_strings
 from composefs_ostree.committing.previous import given_parent, read_previous
 from composefs_ostree.committing.times import commit_time
 from composefs_ostree.committing.treeobjects import TreeObjects, finish
@@ -44,7 +44,7 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     previous = read_previous(request, core, parent)
     metadata = commit_metadata(request, branch, previous)
     body = commit_body(request)
-    detached = detached_strings(request)
+    detached = given_strings(request, "add_detached_metadata_string")
     signing = sign_options_of(request)
     timestamp = commit_time(request)
     changes = given_changes(request)

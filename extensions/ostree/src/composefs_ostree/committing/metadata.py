@@ -12,7 +12,7 @@ from composefs_ostree.committing.previous import Previous
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import check_collection, check_ref
 
-__all__ = ["commit_body", "commit_metadata", "detached_strings"]
+__all__ = ["commit_body", "commit_metadata", "given_strings"]
 
 _MAX_BODY = 1 << 20
 _SHOWN_KEYS = 20
@@ -40,9 +40,7 @@ def commit_body(request: Request) -> str:
 
 def commit_metadata(request: Request, branch: str | None, previous: Previous | None) -> dict[str, Variant]:
     """Return the metadata of the commit that the request describes."""
-    metadata: dict[str, Variant] = {}
-    for key, text in _pairs(request, "add_metadata_string"):
-        _add(metadata, key, Variant("s", text))
+    metadata = given_strings(request, "add_metadata_string")
     for key, text in _pairs(request, "add_metadata"):
         from composefs_ostree.committing.varianttext import parse_text
 
@@ -68,10 +66,10 @@ def commit_metadata(request: Request, branch: str | None, previous: Previous | N
     return metadata
 
 
-def detached_strings(request: Request) -> dict[str, Variant]:
-    """Return what ``--add-detached-metadata-string`` gives."""
+def given_strings(request: Request, name: str) -> dict[str, Variant]:
+    """Return the metadata that an option gives as ``KEY=STRING``."""
     metadata: dict[str, Variant] = {}
-    for key, text in _pairs(request, "add_detached_metadata_string"):
+    for key, text in _pairs(request, name):
         _add(metadata, key, Variant("s", text))
     return metadata
 
