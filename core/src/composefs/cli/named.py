@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs.repository import Repository
     from composefs.repository.lookup import Found, Kind
 
-__all__ = ["named", "named_image", "telling"]
+__all__ = ["hinting", "named", "named_image", "telling"]
 
 _CONFIG = "config:"
 """How a container image's manifest names its config, which names the images.  No other stream is followed: a commit of
@@ -43,6 +43,16 @@ def telling(repository: Repository, *kinds: Kind) -> Iterator[None]:
     except NotFoundError as error:
         with suppress(ComposefsError):  # whatever is wrong elsewhere, it is not what the user asked for
             error.hint = _meant(repository, error.subject or "", kinds) or error.hint
+        raise
+
+
+@contextmanager
+def hinting(kind: type[ComposefsError], hint: str) -> Iterator[None]:
+    """Have errors of a kind tell this remedy, which is known here alone."""
+    try:
+        yield
+    except kind as error:
+        error.hint = hint
         raise
 
 

@@ -11,7 +11,7 @@ import click
 
 from composefs.cli.complete import StreamOrImageName
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.named import named, named_image
+from composefs.cli.named import hinting, named, named_image
 from composefs.cli.output import refuse_terminal, write, write_piece
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import FormatError, NotFoundError, UsageError
@@ -70,11 +70,8 @@ def _cat_files(repository: Repository, name: str, files: tuple[bytes, ...]) -> N
 
 
 def _regular(lookup: Lookup, file: bytes, name: str) -> Node:
-    try:
+    with hinting(NotFoundError, f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"):
         path, node = lookup.follow(file)
-    except NotFoundError as error:
-        error.hint = f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"
-        raise
     if not stat.S_ISREG(node.mode):
         # By the way without links and dots: ls takes none.
         hint = f"`cfsctl ls {shlex.quote(name)} {shlex.quote(os.fsdecode(path))}` lists it"

@@ -8,7 +8,7 @@ import click
 
 from composefs.cli.complete import NameElsewhere
 from composefs.cli.frame import Command, Example, Path, json_option
-from composefs.cli.named import telling
+from composefs.cli.named import hinting, telling
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
@@ -72,22 +72,16 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
 def _source(path: str, settings: Settings) -> Repository:
     from composefs.repository import Repository
 
-    try:
+    with hinting(NotFoundError, "check the path after --from"):  # and not: make one
         return Repository.open(path, wait=settings.wait)
-    except NotFoundError as error:
-        error.hint = "check the path after --from"  # and not: make one
-        raise
 
 
 def _find(source: Repository, name: str) -> Found:
     from composefs.repository.lookup import find
 
-    with telling(source, "stream", "image"):
-        try:
-            return find(source, name)
-        except NotFoundError as error:
-            error.hint = f"`cfsctl --repo {source.path} ref list` lists the refs there"
-            raise
+    hint = f"`cfsctl --repo {source.path} ref list` lists the refs there"
+    with telling(source, "stream", "image"), hinting(NotFoundError, hint):
+        return find(source, name)
 
 
 def _publication(copied: Copied, found: list[Found]) -> Publication:

@@ -10,7 +10,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.named import named_image
+from composefs.cli.named import hinting, named_image
 from composefs.cli.output import write, write_piece
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError, UsageError
@@ -48,11 +48,8 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
         image_id = named_image(repository, name)
         with repository.images.load(image_id) as image:
             lookup = Lookup(image, repository.images.rules)
-            try:
+            with hinting(NotFoundError, f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"):
                 nodes = [lookup.node(path) for path in paths]  # Before anything is printed: is everything there?
-            except NotFoundError as error:
-                error.hint = f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"
-                raise
             if not backing_path_only:
                 with settings.reporting("dump", "reading the image") as report:
                     report(0)

@@ -10,6 +10,7 @@ import click
 from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.imagefacts import show_stored
+from composefs.cli.named import hinting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import Doing, FormatError, TooLargeError, UsageError
 from composefs.linux.closing import Descriptor
@@ -41,14 +42,11 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
     ref_parts(ref, "path")  # refuses a bad name before the work, not after it
     with settings.open_repository(writable=True) as repository:
         stored = repository.images.put(_pieces())
-        try:
-            with Descriptor(repository.images.open(stored.id)) as fd, Image.open(fd) as image:
-                version = image.version
-                read_tree(image, repository.images.rules)  # symlinks and small files too
-                files = read_objects(image, repository.algorithm, strict=True)
-        except FormatError as error:
-            error.hint = "make it with mkcomposefs, or give the dump to `cfsctl create-image --from-dump -` instead"
-            raise
+        hint = "make it with mkcomposefs, or give the dump to `cfsctl create-image --from-dump -` instead"
+        with hinting(FormatError, hint), Descriptor(repository.images.open(stored.id)) as fd, Image.open(fd) as image:
+            version = image.version
+            read_tree(image, repository.images.rules)  # symlinks and small files too
+            files = read_objects(image, repository.algorithm, strict=True)
         if not allow_missing:
             repository.objects.require_files(files, "the image on standard input")
         repository.publish(Publication(images=[ImageName(stored.id, ref)]))

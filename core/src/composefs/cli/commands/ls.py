@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path, json_option
-from composefs.cli.named import named_image
+from composefs.cli.named import hinting, named_image
 from composefs.cli.output import line, print_json_rows, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
@@ -48,13 +49,8 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
         image_id = named_image(repository, name)
         with repository.images.load(image_id) as image:
             lookup = Lookup(image, repository.images.rules)
-            try:
+            with hinting(NotFoundError, f"`cfsctl ls {shlex.quote(name)}` lists what is at the top of the image"):
                 node = lookup.node(path)
-            except NotFoundError as error:
-                import shlex
-
-                error.hint = f"`cfsctl ls {shlex.quote(name)}` lists what is at the top of the image"
-                raise
             entries: Iterable[tuple[bytes, Node]]
             if node.children is None:
                 entries = [(path.rstrip(b"/").rpartition(b"/")[2], node)]
