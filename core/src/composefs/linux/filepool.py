@@ -56,11 +56,8 @@ class FilePool(Closing):
 
     def start(self, count: int) -> None:
         """Start ``count`` processes, copies of this one; once, and within the context, so that a signal leaves none."""
-        try:
-            with self._their_tasks, self._their_answers:
-                self._forks.start(count, self._serve)
-        except OSError as error:
-            raise not_started(error, _STARTING) from error
+        with Doing(_STARTING, not_started), self._their_tasks, self._their_answers:
+            self._forks.start(count, self._serve)
 
     def submit(self, fd: int) -> int | None:
         """Hand over an open file, which stays the caller's to close; return its number.  At most IN_FLIGHT are out.
