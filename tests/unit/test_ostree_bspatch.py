@@ -111,6 +111,7 @@ def test_unchanged_bytes_are_not_computed() -> None:
         (control(0, 1, 0) + b"ab", "goes on behind its content"),
         (control(0, 1, 0) + b"a" + control(0, 0, 0), "goes on behind its content"),
         (control(0, 0, 0) * 100_000, "goes on without making anything"),
+        (control(0, 0, 9) * 10_000, "goes on without making anything"),  # outside of the old content
     ],
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
 )

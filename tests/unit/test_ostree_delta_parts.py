@@ -332,6 +332,16 @@ def test_what_a_part_may_have_is_bounded(monkeypatch: pytest.MonkeyPatch, limit:
         list(Program(made, split(memoryview(data)), sources, "p", SmallContents(64, packs)).run())
 
 
+def test_the_metadata_of_a_part_are_bounded_whatever_the_superblock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_ostree.deltas.program.MAX_METADATA", 100)
+    blob = bytes(101)
+    one, two = (operation("S", size, start) for size, start in ((60, 0), (40, 60)))
+    objects = [(DIRMETA, sha256(bytes(size)).digest()) for size in (60, 40, 1)]
+    assert len(run(blob, one + two, objects[:2])) == 2
+    with pytest.raises(TooLargeError, match="more than 100 bytes of metadata"):
+        run(blob, one + two + operation("S", 1, 100), objects)
+
+
 # Files of the old commit
 
 
@@ -542,6 +552,7 @@ def test_a_part_has_the_digest_and_size_of_its_superblock(
     rows = rows_of(tmp_path, header)
     if not says:
         assert [content_of(row) for row in rows] == [content]
+        assert [row[3] for row in rows] == ["w-1"]  # by what the worker gave, as others stage there too
         return
     ((_, error),) = rows
     assert error["data"]["kind"] == "corrupt"

@@ -80,6 +80,14 @@ class OlderCore(MemoryCore):
         return {**super()._initialize(), "features": []}
 
 
+def test_what_a_run_leaves_in_staging_does_not_meet_the_next_one(core: MemoryCore) -> None:
+    def leave(_request: Request, core: Core) -> dict[str, Any]:
+        return {"name": core.staging.write(b"left")}
+
+    assert core.run(leave, ["leave"]) == core.run(leave, ["leave"])
+    assert list(core.staging.iterdir()) == []
+
+
 def test_a_result_longer_than_a_message_travels_in_a_file(core: MemoryCore, tmp_path: Path) -> None:
     def handler(request: Request, core: Core) -> dict[str, Any]:
         return {"text": "é\udc80" * request.arguments["times"], "status": 1}
