@@ -228,6 +228,48 @@ def test_a_damaged_artifact_is_left_out_of_what_refers_to_an_image(tmp_path: Pat
     assert "(cfsctl oci fsck tells all that is wrong)" in done.stderr
 
 
+@pytest.mark.parametrize("by", ["pull", "tag", "copy", "untag"])
+def test_what_refers_to_an_image_goes_with_its_last_tag(tmp_path: Path, repo: Path, by: str) -> None:
+    """Also where the tag becomes that of another image, as with each pull of a newer one."""
+    layout = Layout()
+    old, new = (layout.image(tar(a=content)) for content in (b"old" * 100, b"new" * 100))
+    for name, image in (("old", old), ("new", new)):
+        layout.add(image, name)
+    signature = referring(layout, old, b"signature\n")
+    for each in (signature, referring(layout, signature, b"note on it\n")):
+        layout.add(each)
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    other = init(tmp_path / "other")
+    for path in (repo, other):
+        cfsctl("--repo", path, "oci", "pull", f"{source}:new", "newer")
+    cfsctl("--repo", repo, "oci", "pull", "--referrers", f"{source}:old", "app")
+    cfsctl("--repo", repo, "oci", "tag", "app", "second")
+    commands = {
+        "pull": ["pull", f"{source}:new"],
+        "tag": ["tag", "newer"],
+        "copy": ["copy", "newer", "--from", other, "--name"],
+        "untag": ["untag"],
+    }
+    for name, left in (("app", 2), ("second", 0)):
+        cfsctl("--repo", repo, "oci", *commands[by], name)
+        assert len([path for path in (repo / "streams/refs/oci-referrers").rglob("*") if path.is_symlink()]) == left
+
+
+def test_what_refers_to_a_tagged_artifact_stays_with_it(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    image = layout.image(tar(a=b"a"))
+    layout.add(image, "1")
+    signature = referring(layout, image, b"signature\n")
+    note = referring(layout, signature, b"note on it\n")
+    for each in (signature, note):
+        layout.add(each)
+    cfsctl("--repo", repo, "oci", "pull", "--referrers", f"oci:{layout.write(tmp_path / 'layout')}:1", "app")
+    cfsctl("--repo", repo, "oci", "tag", signature["digest"], "app")
+    refs = repo / "streams/refs/oci-referrers"
+    kept = [path.relative_to(refs) for path in refs.rglob("*") if path.is_symlink()]
+    assert kept == [Path(signature["digest"], note["digest"])]
+
+
 def test_copy_keeps_the_images_of_both_sides(tmp_path: Path, repo: Path) -> None:
     source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
     with_format_2 = init(tmp_path / "other", "sha256", 2)

@@ -14,17 +14,42 @@ if TYPE_CHECKING:
     from composefs_ext import Core, Request
     from composefs_ext.rows import RefRemoval
 
-__all__ = ["list_tags", "tag", "untag"]
+__all__ = ["forget_referrers", "list_tags", "tag", "tagged_stream", "untag"]
+
+
+def tagged_stream(core: Core, name: str) -> str | None:
+    """Return the manifest's stream that has a tag now, or None if there is no such tag."""
+    return dict(held_tags(core)).get(name)
+
+
+def forget_referrers(core: Core, stream: str | None) -> None:
+    """Remove the refs that keep the referrers of an image of which a name was taken, if that was its last one."""
+    if stream is not None and (refs := _left(core, stream)):
+        core.publish(remove_refs=refs).result()
+
+
+def _left(core: Core, stream: str, without: str | None = None) -> list[str]:
+    """Return the refs of an image's referrers, if no tag but ``without`` names it; those stay that are below a tag."""
+    named = {target for name, target in held_tags(core) if name != without}
+    if stream in named:
+        return []
+    pairs = referrers_below(core, digest_of_stream(stream))
+    kept = {
+        pair for _, artifact in pairs if manifest_stream(artifact) in named for pair in referrers_below(core, artifact)
+    }
+    return [referrer_ref(*pair) for pair in pairs if pair not in kept]
 
 
 def tag(request: Request, core: Core) -> dict[str, Any]:
     """Give an image that is here one more name."""
     image, name = request.arguments["digest"], request.arguments["name"]
     digest = find_manifest(core, image)
+    before = tagged_stream(core, name)
     try:
         core.publish(refs=[{"name": tag_ref(name), "target": manifest_stream(digest)}]).result()
     except NotFoundError:
         raise not_here(image) from None
+    forget_referrers(core, before)
     core.output(f"Tagged {digest} as {name}\n")
     return {"manifest": digest, "name": name}
 
@@ -35,8 +60,7 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
     try:
         target = core.ref_get(tag_ref(name)).result()["target"]
         remove: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": target}]
-        if [stream for _, stream in held_tags(core)].count(target) == 1:
-            remove += [referrer_ref(*pair) for pair in referrers_below(core, digest_of_stream(target))]
+        remove += _left(core, target, without=name)
         core.publish(remove_refs=remove).result()
     except NotFoundError:
         raise not_here(name) from None
