@@ -40,12 +40,9 @@ _SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0
 _SCOPE_SIGNAL = 1 << 1
 
 # The version of the ABI that brought a right: 6 is in Linux 6.12, 9 in 7.1, 10 in 7.2.
-_REFER_ABI = 2
-_TRUNCATE_ABI = 3
+_ABI_OF_RIGHTS = {_REFER: 2, _TRUNCATE: 3, _IOCTL_DEV: 5, _RESOLVE_UNIX: 9}
 _NET_ABI = 4
-_IOCTL_DEV_ABI = 5
 _SCOPE_ABI = 6
-_RESOLVE_UNIX_ABI = 9
 _UDP_ABI = 10
 
 _RULESET = struct.Struct("=QQQ")  # struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped
@@ -86,15 +83,8 @@ class Ruleset(Closing):
         self._fd = -1
         if self.empty:
             return
-        self._handled = int(Access.READ | Access.EXECUTE | Access.WRITE)
-        if version < _REFER_ABI:
-            self._handled &= ~_REFER
-        if version < _TRUNCATE_ABI:
-            self._handled &= ~_TRUNCATE
-        if version >= _IOCTL_DEV_ABI:
-            self._handled |= _IOCTL_DEV
-        if version >= _RESOLVE_UNIX_ABI:
-            self._handled |= _RESOLVE_UNIX
+        rights = int(Access.READ | Access.EXECUTE | Access.WRITE | Access.CONNECT) | _IOCTL_DEV
+        self._handled = rights & ~sum(right for right, since in _ABI_OF_RIGHTS.items() if version < since)
         net = _TCP | _UDP if version >= _UDP_ABI else _TCP
         scoped = _SCOPE_SIGNAL | (0 if network else _SCOPE_ABSTRACT_UNIX_SOCKET)
         attributes = _RULESET.pack(self._handled, 0 if network else net, scoped)
