@@ -133,18 +133,8 @@ def launch(
                     )
                 )
         interrupts.kill = process.kill_group
-        launched = Launched(
-            line,
-            repository,
-            options,
-            limits,
-            staging,
-            cache,
-            account,
-            interrupts,
-            process,
-            ErrorText(process.stderr, extension.name, options.stdio.stderr),
-        )
+        error_text = ErrorText(process.stderr, extension.name, options.stdio.stderr)
+        launched = Launched(line, repository, options, limits, staging, cache, account, interrupts, process, error_text)
         try:
             yield launched
         finally:
