@@ -51,14 +51,8 @@ def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
         print_json(asdict(usage))
         return
     rows = [
-        (
-            holding.name,
-            str(holding.objects),
-            size_shown(holding.size),
-            size_shown(holding.alone_size),
-            size_shown(holding.size - holding.alone_size),
-        )
-        for holding in usage.holdings
+        (each.name, str(each.objects), *map(size_shown, (each.size, each.alone_size, each.size - each.alone_size)))
+        for each in usage.holdings
     ]
     if rows:
         table(("NAME", "OBJECTS", "SIZE", "ALONE", "SHARED"), rows)
