@@ -245,6 +245,8 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "the whole machine has too many files open",
     errno.EISDIR: "give a file, not a directory",
+    errno.ENOTDIR: "it must be a directory, and no symlink",
+    errno.ELOOP: "a symlink is not followed here",
     errno.ENAMETOOLONG: "a name has at most 255 bytes, a path 4,095",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
     errno.EXDEV: "a repository has to be on one file system: see with findmnt what is mounted inside of it; on btrfs "
@@ -305,10 +307,6 @@ def from_os_error(error: OSError, what: str, *, absent: str | None = None) -> Co
             return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
         case errno.ENOMEM | errno.EMFILE | errno.ENFILE:
             return ShortageError(message, subject=subject, hint=_REMEDIES[error.errno])
-        case errno.ENOTDIR:
-            return InputOutputError(message, subject=subject, hint="it must be a directory, and no symlink")
-        case errno.ELOOP:
-            return InputOutputError(message, subject=subject, hint="a symlink is not followed here")
         case _:
             return InputOutputError(message, subject=subject, hint=_REMEDIES.get(error.errno or 0))
 
