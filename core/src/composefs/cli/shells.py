@@ -29,19 +29,7 @@ class _Whole(ShellComplete):
         return found
 
 
-class _Bash(_Whole, BashComplete):
-    pass
-
-
-class _Zsh(_Whole, ZshComplete):
-    pass
-
-
-class _Fish(_Whole, FishComplete):
-    pass
-
-
 def register() -> None:
-    """Have click use these."""
-    for each in (_Bash, _Zsh, _Fish):
-        add_completion_class(each)
+    """Have click do so."""
+    for each in (BashComplete, ZshComplete, FishComplete):
+        add_completion_class(type(each.__name__, (_Whole, each), {}))
