@@ -197,9 +197,7 @@ def _own_places(extension: Extension, home: str, environment: Mapping[str, str])
             # Where a launcher of an extension in Python goes on.
             programs.append(f"{prefix}/bin/composefs-ext-{extension.name}")
     for program in programs:
-        interpreter = _interpreter(program, environment)
-        if interpreter is not None:
-            yield from _prefixes(interpreter, home)
+        yield from _of_interpreter(program, home, environment)
     for place in dict.fromkeys((sys.prefix, sys.base_prefix, *sys.path)):
         if os.path.isabs(place):
             yield from _within(place, home)
@@ -231,6 +229,13 @@ def _prefixes(program: str, home: str) -> Iterator[str]:
             yield from _within(os.path.dirname(base), home)
 
 
+def _of_interpreter(program: str, home: str, environment: Mapping[str, str]) -> Iterator[str]:
+    """The prefixes of what runs a script; nothing for other programs."""
+    interpreter = _interpreter(program, environment)
+    if interpreter is not None:
+        yield from _prefixes(interpreter, home)
+
+
 def _interpreter(program: str, environment: Mapping[str, str]) -> str | None:
     """The interpreter that the first line of a script names, looked up in PATH if that is env(1)."""
     try:
@@ -253,9 +258,7 @@ def _wanted_programs(names: tuple[str, ...], home: str, environment: Mapping[str
         for program in _found_in_path(name, environment):
             if not _is_beneath_any(os.path.realpath(program), _PROGRAMS):
                 yield from _prefixes(program, home)
-                interpreter = _interpreter(program, environment)
-                if interpreter is not None:
-                    yield from _prefixes(interpreter, home)
+                yield from _of_interpreter(program, home, environment)
 
 
 def _found_in_path(pattern: str, environment: Mapping[str, str]) -> Iterator[str]:
