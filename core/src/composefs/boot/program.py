@@ -95,8 +95,6 @@ Program = list[Instruction]
 class Work:
     """A number of steps that may be made, for all patterns and paths together."""
 
-    __slots__ = ("left",)
-
     def __init__(self, steps: int) -> None:
         self.left = steps
 

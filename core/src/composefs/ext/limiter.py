@@ -15,8 +15,6 @@ class ProgressLimiter:
     are repeated at once.
     """
 
-    __slots__ = ("_count", "_interval", "_last", "_second")
-
     def __init__(self, per_second: int) -> None:
         self._interval = 1 / per_second
         self._last: dict[str, tuple[float, str]] = {}

@@ -39,8 +39,6 @@ _BLOCK = 512
 class Lists:
     """The lists that calls take and give: their files are staged ones, and the limits say how long they may be."""
 
-    __slots__ = ("_limits", "_staged")
-
     def __init__(self, staged: StagedFiles, limits: Limits) -> None:
         self._staged = staged
         self._limits = limits

@@ -63,8 +63,6 @@ class StagedFiles:
     is given up when ``interrupted`` says so.
     """
 
-    __slots__ = ("_interrupted", "_limit", "_owner", "fd")
-
     def __init__(
         self,
         fd: int,

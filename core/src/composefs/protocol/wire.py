@@ -39,8 +39,6 @@ _SAFE_DIGITS = len(str(MAX_INTEGER))
 class LineReader:
     """Cut a byte stream into lines, wherever chunks end; a line longer than ``limit``, newline included, is fatal."""
 
-    __slots__ = ("_limit", "_pending")
-
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pending = bytearray()

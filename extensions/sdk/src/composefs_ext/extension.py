@@ -55,8 +55,6 @@ class Request:
     ``directory`` is the user's working directory, or None, for relative paths inside of other values.
     """
 
-    __slots__ = ("arguments", "color", "command", "directory", "json", "verbosity")
-
     def __init__(self, params: dict[str, Any]) -> None:
         options = params.get("options") or {}
         self.command: tuple[str, ...] = tuple(params["command"])

@@ -22,8 +22,6 @@ class Repository:
     ``erofs_extra`` the further ones that the repository wants of every image.
     """
 
-    __slots__ = ("algorithm", "block_size", "erofs_default", "erofs_extra", "objects", "path", "secure", "writable")
-
     def __init__(self, members: dict[str, Any]) -> None:
         formats = members.get("erofs_formats") or {}
         self.algorithm: str = members["algorithm"]

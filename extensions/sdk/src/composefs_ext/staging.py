@@ -31,8 +31,6 @@ class Staging:
     up itself are free as long as they do not collide: ``[A-Za-z0-9._-]``, not starting with a dot or ``core-``.
     """
 
-    __slots__ = ("_count", "_tag", "path")
-
     def __init__(self, path: str, tag: str = "") -> None:
         """``tag`` sets the names of one process apart from those of another that stages in the same directory."""
         self.path = path

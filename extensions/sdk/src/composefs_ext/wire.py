@@ -95,8 +95,6 @@ def decode(line: bytes) -> dict[str, Any]:
 class LineBuffer:
     """Cuts a stream of reads into lines, however the reads fall."""
 
-    __slots__ = ("_rest",)
-
     def __init__(self) -> None:
         self._rest = b""
 
