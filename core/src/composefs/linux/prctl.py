@@ -11,13 +11,7 @@ from signal import SIGKILL
 
 from composefs.linux.libc import checked, libc
 
-__all__ = [
-    "drop_capabilities",
-    "end_with_parent",
-    "set_child_subreaper",
-    "set_no_new_privileges",
-    "set_seccomp_filter",
-]
+__all__ = ["drop_capabilities", "end_with_parent", "set_child_subreaper", "set_no_new_privileges", "set_seccomp_filter"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_SECCOMP = 22

@@ -8,16 +8,7 @@ from typing import Literal, NamedTuple
 
 from composefs.repository.names import Encoding
 
-__all__ = [
-    "ANY",
-    "Expectation",
-    "ImageName",
-    "Publication",
-    "Published",
-    "RefRemoval",
-    "RefUpdate",
-    "StreamName",
-]
+__all__ = ["ANY", "Expectation", "ImageName", "Publication", "Published", "RefRemoval", "RefUpdate", "StreamName"]
 
 
 class _Any(enum.Enum):

@@ -24,15 +24,7 @@ from composefs_ext.errors import CancelledError, ExtError, UnsupportedError, Usa
 from composefs_ext.extension import serve
 from composefs_ext.fsverity import BLOCK_SIZE
 from composefs_ext.memory import CALLS, MemoryRepository
-from composefs_ext.protocol import (
-    FEATURES,
-    LINE_LIMIT,
-    PROTOCOL_VERSION,
-    RANGE_BYTES,
-    RESULT_FILE,
-    ROWS,
-    UNANSWERED,
-)
+from composefs_ext.protocol import FEATURES, LINE_LIMIT, PROTOCOL_VERSION, RANGE_BYTES, RESULT_FILE, ROWS, UNANSWERED
 
 if TYPE_CHECKING:
     from composefs_ext.extension import Handler

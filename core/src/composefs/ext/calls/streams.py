@@ -14,13 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import BinaryIO
 
-from composefs.errors import (
-    CancelledError,
-    NotFoundError,
-    PermissionDeniedError,
-    UsageError,
-    from_os_error,
-)
+from composefs.errors import CancelledError, NotFoundError, PermissionDeniedError, UsageError, from_os_error
 from composefs.ext.context import Context
 from composefs.protocol import SIZES
 from composefs.protocol.lists import check_integers
