@@ -123,6 +123,18 @@ def test_fsck(made: Populated) -> None:
     assert done.stderr == ""
 
 
+def test_fsck_tells_that_there_is_no_meta_json_and_the_remedy_makes_one(made: Populated) -> None:
+    (made.path / "meta.json").unlink()
+    fsck = ("--repo", made.path, "fsck")
+    assert cfsctl(*fsck).stdout.splitlines()[0] == "meta.json: absent"
+    report = json.loads(cfsctl(*fsck, "--json").stdout)
+    assert (report["ok"], report["has_metadata"]) == (True, False)
+    remedy = cfsctl("--repo", made.path, "gc", status=7).stderr.split("`")[1].split()
+    assert remedy[0] == "cfsctl"
+    cfsctl(*remedy[1:])
+    assert cfsctl(*fsck).stdout.splitlines()[0] == "meta.json: ok"
+
+
 def test_fsck_of_metadata_tells_that_objects_were_not_read(made: Populated) -> None:
     fsck = ("--repo", made.path, "fsck", "--metadata-only")
     said = "meta.json: ok\nobjects: not read (--metadata-only)\nstreams: 2/2 ok\nimages: 2/2 ok\nstatus: ok\n"

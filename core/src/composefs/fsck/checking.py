@@ -11,7 +11,7 @@ from composefs.fsck.report import Report
 from composefs.graph import Graph, Names, Problem, Start, Stock, read_names, read_stock
 from composefs.graph.links import names_in, starts_of, unreadable
 from composefs.graph.problem import Kind
-from composefs.repository import Repository
+from composefs.repository import Repository, metafile
 from composefs.splitstream import Reader
 
 __all__ = ["check", "silent"]
@@ -40,7 +40,7 @@ def check(
     ``report`` is told how many objects are done, and of how many.  Whoever changes the repository meanwhile must leave
     it whole: the lists of names is read before that of the objects, so that what is published in between is not missed.
     """
-    found = Report(metadata_only=metadata_only)
+    found = Report(metadata_only=metadata_only, has_metadata=metafile.is_there(repository.store.root))
     names = read_names(repository)
     stock = read_stock(repository)
     if streams is not None:

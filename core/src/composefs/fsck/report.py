@@ -19,6 +19,7 @@ _WRONG_CONTENT = frozenset({"image-invalid", "stream-read-failed"})
 class Report:
     """Counts, and the problems in the order in which they were found.
 
+    ``has_metadata`` tells whether there is a meta.json, which repositories from before composefs-rs 0.7 lack.
     ``metadata_only`` tells that objects were not read, but for streams and images, so that none is counted.
     ``bad`` are the ids of the objects that are missing or damaged, ``useless`` those of streams and images that have
     their digest and wrong content all the same, ``repaired`` those of objects put back.  ``affected`` are the names of
@@ -26,6 +27,7 @@ class Report:
     """
 
     metadata_only: bool = False
+    has_metadata: bool = True
     objects_checked: int = 0
     objects_corrupted: int = 0
     streams_checked: int = 0
@@ -60,7 +62,7 @@ class Report:
         """Return what ``--json`` prints."""
         document: dict[str, object] = {
             "ok": self.ok,
-            "has_metadata": True,
+            "has_metadata": self.has_metadata,
             "objects_checked": self.objects_checked,
             "objects_corrupted": self.objects_corrupted,
             "streams_checked": self.streams_checked,
@@ -79,7 +81,7 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """Yield what is printed without ``--json``."""
-        yield "meta.json: ok"
+        yield f"meta.json: {'ok' if self.has_metadata else 'absent'}"
         objects = _whole(self.objects_checked, self.objects_corrupted)
         yield f"objects: {'not read (--metadata-only)' if self.metadata_only else objects}"
         yield f"streams: {_whole(self.streams_checked, self.streams_corrupted)}"
