@@ -16,13 +16,14 @@ Source: ostree-core.c of libostree (``_ostree_zlib_file_header_new`` and ``_ostr
 
 from __future__ import annotations
 
+import stat
 import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats.gvariant import offset_size, pack_offsets
-from composefs_ostree.formats.objects import Xattrs, parse_xattrs
+from composefs_ostree.formats.objects import MAX_MODE, Xattrs, parse_xattrs
 
 __all__ = [
     "MAX_HEAD",
@@ -44,10 +45,6 @@ MAX_HEAD = 1 << 20
 
 _SMALLEST_Z = 8 + 16 + 1 + 1
 _MAX_TARGET = 4095
-_S_IFMT = 0o170000
-_S_IFREG = 0o100000
-_S_IFLNK = 0o120000
-_PERMISSIONS = 0o7777
 
 
 def content_size(head: bytes) -> int:
@@ -73,7 +70,7 @@ class FileHead(NamedTuple):
     @property
     def is_symlink(self) -> bool:
         """A symlink has no content; everything else is a regular file."""
-        return self.mode & _S_IFMT == _S_IFLNK
+        return stat.S_ISLNK(self.mode)
 
 
 def head_size(start: bytes) -> int:
@@ -136,12 +133,12 @@ def parse_head(head: bytes) -> FileHead:
         raise FormatError("malformed file header: the symlink target does not end at its only NUL")
     if width > 1 and z_size - width + (width >> 1) < 1 << (4 * width):
         raise FormatError("malformed file header: offset wider than needed")
-    kind = mode & _S_IFMT
-    if kind not in (_S_IFREG, _S_IFLNK) or mode & ~(_S_IFMT | _PERMISSIONS):
+    is_symlink = stat.S_ISLNK(mode)
+    if not (is_symlink or stat.S_ISREG(mode)) or mode > MAX_MODE:
         raise FormatError(f"malformed file header: {mode:o} is not the mode of a file or symlink")
     if rdev:
         raise FormatError(f"malformed file header: device number {rdev} on something that is no device")
-    if kind == _S_IFLNK:
+    if is_symlink:
         if not target or len(target) > _MAX_TARGET or size:
             raise FormatError(f"malformed file header: symlink target of {len(target)} bytes, content of {size}")
     elif target:

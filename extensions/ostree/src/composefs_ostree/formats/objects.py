@@ -17,6 +17,7 @@ Source: ostree-core.h and ostree-repo-commit.c of libostree describe the types; 
 
 from __future__ import annotations
 
+import stat
 import struct
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ __all__ = [
     "COMMIT_TYPE",
     "MAX_DEPTH",
     "MAX_INODES",
+    "MAX_MODE",
     "MAX_NAME",
     "MAX_XATTRS",
     "Commit",
@@ -45,6 +47,8 @@ __all__ = [
     "parse_xattrs",
 ]
 
+MAX_MODE = 0o177777
+"""Type and permissions; nothing has more bits."""
 MAX_NAME = 255
 MAX_XATTR_NAME = 255
 MAX_XATTR_VALUE = 65536
@@ -57,9 +61,6 @@ MAX_DEPTH = 2000
 
 COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
 _NO_NAMES = frozenset({b"", b".", b".."})
-_S_IFMT = 0o170000
-_S_IFDIR = 0o040000
-_PERMISSIONS = 0o7777
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 """Extended attributes: names without ostree's trailing NUL, raw values; sorted by name."""
@@ -240,7 +241,7 @@ def parse_dirmeta(data: bytes) -> Dirmeta:
     if len(data) < 12:
         raise _malformed("dirmeta", "shorter than 12 bytes")
     uid, gid, mode = struct.unpack_from(">III", data)
-    if mode & _S_IFMT != _S_IFDIR or mode & ~(_S_IFMT | _PERMISSIONS):
+    if not stat.S_ISDIR(mode) or mode > MAX_MODE:
         raise _malformed("dirmeta", f"{mode:o} is not the mode of a directory")
     return Dirmeta(uid, gid, mode, parse_xattrs(data[12:], "dirmeta"))
 
