@@ -7,7 +7,6 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from hashlib import sha256
 from typing import Any
 
 from composefs_ext import Core, Request
@@ -25,7 +24,7 @@ from composefs_ostree.formats.fileheader import content_size, head_size, parse_h
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref, object_path
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import detached_metadata, open_commit
-from composefs_ostree.held.tree import Tree, load
+from composefs_ostree.held.tree import Tree, commit_bytes, load
 from composefs_ostree.signatures.signing import SignOptions, sign, sign_options_of
 
 __all__ = ["export"]
@@ -201,11 +200,9 @@ def _write_files(
 
 def _publish_commit(target: Target, held: CommitStream, detached: bytes) -> None:
     """Write the commit, behind everything that it needs and before everything that names it."""
-    entry = held.get(held.commit_id)
-    assert entry is not None
-    assert sha256(entry.data).digest() == held.commit_id
+    data = commit_bytes(held)
     if detached:
         target.put(object_path(ObjectType.COMMITMETA, held.commit_id), detached)
-    target.put(object_path(ObjectType.COMMIT, held.commit_id), entry.data)
+    target.put(object_path(ObjectType.COMMIT, held.commit_id), data)
     target.remove(object_path(ObjectType.TOMBSTONE, held.commit_id))
     target.remove(f"state/{held.commit_id.hex()}.commitpartial")
