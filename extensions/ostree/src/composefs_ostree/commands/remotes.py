@@ -14,6 +14,7 @@ from composefs_ostree.remotes.store import (
     own_remote,
     save_remote,
 )
+from composefs_ostree.signatures.policy import options_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +131,6 @@ def _key_lines(keys: list[dict[str, Any]]) -> list[str]:
 
 def refs(request: Request, core: Core) -> dict[str, Any]:
     """List the refs of a remote as ``REMOTE:REF``."""
-    from composefs_ostree.signatures.policy import options_of
     from composefs_ostree.sources.refs import listed_refs
     from composefs_ostree.sources.source import open_source
 
@@ -149,7 +149,6 @@ def refs(request: Request, core: Core) -> dict[str, Any]:
 
 def list_refs(request: Request, core: Core) -> dict[str, Any]:
     """List the refs of a repository at a URL, in a directory, or of a remote of the machine."""
-    from composefs_ostree.signatures.policy import options_of
     from composefs_ostree.sources.refs import listed_refs
     from composefs_ostree.sources.source import DirectorySource, open_source
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import DETACHED_REF, open_commit, read_detached
 from composefs_ostree.held.tree import commit_bytes
 from composefs_ostree.remotes.record import policy_for
 from composefs_ostree.signatures.checking import verify
 from composefs_ostree.signatures.detached import KEYS, describe, signatures_in
-from composefs_ostree.signatures.policy import options_of
+from composefs_ostree.signatures.policy import Policy, options_of
 from composefs_ostree.signatures.record import facts_of, lines_of
 from composefs_ostree.signatures.signing import make_signatures, sign_options_of, with_signatures
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request, Stream
     from composefs_ext.rows import StreamName
-    from composefs_ostree.formats.gvariant import Variant
-    from composefs_ostree.signatures.policy import Policy
 
 __all__ = ["sign_held"]
 
@@ -74,7 +74,6 @@ def _policy(request: Request, core: Core) -> Policy:
 
 def _without(metadata: Mapping[str, Variant], keys: Sequence[str], what: str) -> dict[str, Variant]:
     """Return the metadata without GPG signatures by these keys; raise NotFoundError for a key that made none."""
-    from composefs_ostree.formats.gvariant import Variant
     from composefs_ostree.signatures.openpgp import claims
     from composefs_ostree.signatures.packets import split
 
@@ -116,7 +115,6 @@ def _change(
 
 def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:
     """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
-    from composefs_ostree.formats import gvariant
     from composefs_ostree.held.storing import put_again, put_detached
 
     rows: list[StreamName] = []
