@@ -19,7 +19,6 @@ from composefs_oci.sources.closing import Closing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
     from typing import Protocol, Self
 
     from composefs_oci.formats.descriptors import Descriptor
@@ -57,9 +56,7 @@ if TYPE_CHECKING:
 
         def __enter__(self) -> Self: ...
 
-        def __exit__(
-            self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-        ) -> None: ...
+        def __exit__(self, *_: object) -> None: ...
 
     Opener = Callable[[Callable[[str], object]], Source]
     """Opens a source; each process needs one of its own.  It is given what takes a line for the user."""
