@@ -228,6 +228,25 @@ def test_both_answer_the_same(do: Do) -> None:
     ]
 
 
+def test_after_a_cancel_nothing_is_stored_or_published(tmp_path: Path) -> None:
+    """Also for who does not look at what comes besides the answers."""
+    memory = MemoryCore(tmp_path, algorithm="sha256", manifest=Path(f"{BAD}.json"))
+    memory.cancel_at = "stream.list"
+    steps = [
+        ["write", "hello", "hello"],
+        call("stream.put", content_type=KIND),
+        call("stream.list"),
+        put(),
+        call("stream.put", content_type=KIND),
+        call("image.put", dump="hello"),
+        call("publish", remove_refs=["bad/none"]),
+        call("ref.list"),
+    ]
+    run = memory.run_program([sys.executable, str(BAD)], ["write"], {"steps": json.dumps(steps)})
+    assert list(map(kind, run["answers"])) == ["taken", "taken", *["cancelled"] * 4, "taken"]
+    assert memory.objects == {}
+
+
 def test_what_was_not_picked_is_refused(do: Do, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAD_BEFORE", "no-features")
     answers = do(

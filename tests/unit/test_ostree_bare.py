@@ -59,7 +59,15 @@ def test_content_of_all_sizes(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_072])
-def test_zeros_at_the_end_are_a_hole_that_is_there(tmp_path: Path, size: int) -> None:
+def test_zeros_at_the_end_are_a_hole_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    written: list[int] = []
+    write = os.pwrite
+
+    def noted(fd: int, data: memoryview, position: int) -> int:
+        written.append(position)
+        return write(fd, data, position)
+
+    monkeypatch.setattr(os, "pwrite", noted)
     content = b"x" * size + bytes(131_072)
     file_id = an_object(tmp_path, content)
     row = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(
@@ -68,6 +76,7 @@ def test_zeros_at_the_end_are_a_hole_that_is_there(tmp_path: Path, size: int) ->
     assert row is not None
     assert row[2] == len(content)
     assert (tmp_path / "staged").read_bytes() == content
+    assert written in ([], [0][:size])  # the former where it is reflinked
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

@@ -189,6 +189,15 @@ def test_a_repeated_transfer_starts_from_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == LARGE
 
 
+def test_what_is_wrong_ends_the_transfer_and_is_raised_behind_it(tmp_path: Path) -> None:
+    """Who calls ``take`` is a library in C, which can do nothing with an exception."""
+    one = FileFetch(bytes(32), str(tmp_path / "f"), SmallContents(LIMIT, UNPACKED))
+    one.begin()
+    assert one.take(bytes(range(256)) * 2000) is not None
+    with pytest.raises(FormatError):
+        one.finish()
+
+
 def test_what_cannot_fit_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As much is written as tells a damaged header from a file that is so large."""
     monkeypatch.setattr("composefs_ostree.fetching.content._TRIED", 1 << 20)

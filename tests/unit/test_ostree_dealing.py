@@ -62,10 +62,10 @@ class Dealer:
         worker.deal, worker.deal_part = deal_files, deal_part
         return worker
 
-    def turn(self) -> list[Any]:
-        """Deal; return what each has: the number of a part, or ids."""
+    def turn(self, staged: int = 0) -> list[Any]:
+        """Deal while so many bytes are staged; return what each has: the number of a part, or ids."""
         delta: Applying = self.delta
-        deal(self.workers, self.queue, Mock(bytes=0), delta)
+        deal(self.workers, self.queue, Mock(bytes=staged), delta)
         return [worker.has for worker in self.idle]
 
     def end(self, number: int) -> None:
@@ -104,6 +104,14 @@ def test_many_small_files_are_not_left_for_the_end() -> None:
     assert dealer.turn() == [1, ids]
     dealer.end(1)
     assert dealer.turn() == [1, 0]
+
+
+def test_nothing_is_handed_over_while_the_core_has_much_to_take() -> None:
+    ids = file_ids(2)
+    for parts in (0, 2):
+        dealer = Dealer(parts, dict.fromkeys(ids, 1 * MB))
+        assert dealer.turn(STAGED_BYTES) == [[], []]
+        assert dealer.turn(STAGED_BYTES - 1) != [[], []]
 
 
 def test_the_smallest_files_that_are_staged_ahead_are_fewer_than_the_core_allows() -> None:

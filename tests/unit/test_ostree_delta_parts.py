@@ -8,6 +8,7 @@ import io
 import lzma
 import mmap
 import os
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
@@ -29,6 +30,7 @@ from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.deltas import payload as unpacked
+from composefs_ostree.deltas.output import FileOutput
 from composefs_ostree.deltas.parts import PartFetch, PartFiles
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
@@ -340,6 +342,19 @@ def test_the_metadata_of_a_part_are_bounded_whatever_the_superblock_says(monkeyp
     assert len(run(blob, one + two, objects[:2])) == 2
     with pytest.raises(TooLargeError, match="more than 100 bytes of metadata"):
         run(blob, one + two + operation("S", 1, 100), objects)
+
+
+def test_a_file_of_many_small_pieces_is_not_kept_in_memory() -> None:
+    size = 10_000_000
+    output = FileOutput(file_id(bytes(size)), b"", b"", size, "p", SmallContents(64, Packs(Staging("."), ())))
+    tracemalloc.start()
+    try:
+        for _ in range(size // 1000):
+            output.write(bytes(1000))
+        assert tracemalloc.get_traced_memory()[1] < size // 10
+    finally:
+        tracemalloc.stop()
+        output.discard()
 
 
 # Files of the old commit
