@@ -135,6 +135,7 @@ def test_text_is_made_harmless() -> None:
     assert printable("a\x1b[2J\x9b\x7f\n\tb\ud800") == "a\ufffd[2J\ufffd\ufffd\n\tb\ufffd"
     assert printable("x" * 5000) == "x" * 4095 + "…"
     assert printable("Grüße ✓") == "Grüße ✓"
+    assert printable("a\u202eb\u2066c") == "a\ufffdb\ufffdc"  # else a line reads as another one than it is
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 from contextlib import suppress
 
 from composefs.errors import TooLargeError
 from composefs.linux.closing import Closing
+from composefs.protocol.errors import printable
 
 __all__ = ["MAX_ERROR_TEXT", "ErrorText"]
 
@@ -16,8 +16,6 @@ MAX_ERROR_TEXT = 1 << 18
 """Bytes in a run."""
 
 _PIECE = 1 << 16
-# Among them what makes a line read as another one than it is: bidirectional overrides and isolates.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class ErrorText(Closing):
@@ -44,7 +42,7 @@ class ErrorText(Closing):
             self._left -= len(data)
             # Text that is cut off gets an end of line: our own message follows.
             with suppress(OSError):
-                os.write(self._to, (_CONTROL.sub("\ufffd", text) + "\n" * flooded).encode())
+                os.write(self._to, (printable(text, len(text)) + "\n" * flooded).encode())
             if flooded:
                 self.ended = True
                 raise TooLargeError(

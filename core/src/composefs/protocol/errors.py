@@ -19,12 +19,13 @@ MAX_TEXT = 4096
 """Characters of a message, hint, subject or log line that are kept."""
 MAX_CAUSES = 16
 
-_CONTROL = dict.fromkeys((*range(32), *range(127, 160), *range(55296, 57344)), "�")
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000)), "�")
+_CONTROL |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "�")  # a line reads otherwise than it is
 _CONTROL |= {ord("\n"): "\n", ord("\t"): "\t"}
 
 
 def printable(text: str, limit: int = MAX_TEXT) -> str:
-    """Shorten text of the other side and replace control characters and lone surrogates in it."""
+    """Shorten text of the other side; replace control characters, bidirectional overrides and lone surrogates in it."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text if text.isascii() and text.isprintable() else text.translate(_CONTROL)
