@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from composefs.errors import FormatError
 
-__all__ = ["LinksError", "Trail", "follow", "joined", "shown"]
+__all__ = ["MAX_LINKS", "LinksError", "Trail", "follow", "joined", "shown"]
 
 MAX_LINKS = 40
 """Symlinks on the way to a file, as in the kernel."""

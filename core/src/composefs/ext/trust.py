@@ -11,9 +11,13 @@ import os
 import stat
 import sys
 
+from composefs.paths import MAX_LINKS, LinksError, Trail, follow
+
 __all__ = ["distrust"]
 
-_MAX_LINKS = 40
+
+class _DistrustError(Exception):
+    """Why a component is not trusted."""
 
 
 def distrust(path: str) -> str | None:
@@ -22,31 +26,27 @@ def distrust(path: str) -> str | None:
     Raises ``OSError`` where a component cannot be looked at.
     """
     owners = {0, os.stat(sys.prefix).st_uid}
-    done = "/"
-    links = 0
-    waiting = path.split("/")[::-1]
-    reason = _component(done, os.lstat(done), owners)
-    while waiting and reason is None:
-        name = waiting.pop()
-        if name in ("", "."):
-            continue
-        if name == "..":
-            done = os.path.dirname(done)
-            continue
-        here = os.path.join(done, name)
-        info = os.lstat(here)
-        reason = _component(here, info, owners)
-        if not stat.S_ISLNK(info.st_mode):
-            done = here
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            return f"{path} goes through more than {_MAX_LINKS} symbolic links"
-        target = os.readlink(here)
-        if target.startswith("/"):
-            done = "/"
-        waiting += target.split("/")[::-1]
-    return reason
+
+    def trusted(place: str) -> str:
+        reason = _component(place, os.lstat(place), owners)
+        if reason is not None:
+            raise _DistrustError(reason)
+        return place
+
+    def child(way: Trail[str], name: bytes) -> str:
+        return trusted(os.path.join(way[-1][1], os.fsdecode(name)))
+
+    try:
+        follow(trusted("/"), os.fsencode(path), child, _target)
+    except _DistrustError as error:
+        return str(error)
+    except LinksError:
+        return f"{path} goes through more than {MAX_LINKS} symbolic links"
+    return None
+
+
+def _target(place: str) -> bytes | None:
+    return os.readlink(os.fsencode(place)) if os.path.islink(place) else None
 
 
 def _component(path: str, info: os.stat_result, owners: set[int]) -> str | None:
