@@ -229,7 +229,7 @@ class HttpTransport:
             failure = Failure.of(handle, self.where(fetch.path), code, reason)
             lasting = self._certificate_error(fetch, failure, handshake)
             may_pass = failure.may_pass(self._seconds, is_known=self._host in _ANSWERED)
-            if lasting is None and may_pass and fetch.attempts <= self._retries_after(failure):
+            if lasting is None and may_pass and not self._is_last(fetch, failure):
                 self._repeat(fetch, failure)
                 return
             fetch.error = lasting or failure.error(is_needed=fetch.is_needed, tried=fetch.attempts)
@@ -243,14 +243,14 @@ class HttpTransport:
 
         is_given = any(option == pycurl.SSLCERT for option, _ in self._options)
         # A server that takes ours may close a connection for other reasons, which may pass.
-        is_last = fetch.attempts > self._retries_after(failure)
+        is_last = self._is_last(fetch, failure)
         has_asked = handshake is not None and handshake.asks and (is_last or not is_given)
         return certificate_error(failure, is_given=is_given, page=fetch.data, has_asked=has_asked, is_last=is_last)
 
-    def _retries_after(self, failure: Failure) -> int:
-        """Return how often to try again what has failed in this way."""
+    def _is_last(self, fetch: Fetch, failure: Failure) -> bool:
+        """Tell whether what has failed in this way was tried as often as it may be."""
         has_answered = self._host in _ANSWERED or failure.is_connected
-        return self._settings.retries if has_answered else self._settings.first_retries
+        return fetch.attempts > (self._settings.retries if has_answered else self._settings.first_retries)
 
     def _repeat(self, fetch: Fetch, failure: Failure) -> None:
         # Up to a quarter more, so that the requests that failed together do not come again together.
