@@ -114,5 +114,12 @@ def test_nothing_is_handed_over_while_the_core_has_much_to_take() -> None:
         assert dealer.turn(STAGED_BYTES - 1) != [[], []]
 
 
+def test_a_large_file_waits_for_room_beside_what_is_staged() -> None:
+    [large] = file_ids(1)
+    dealer = Dealer(0, {large: 200 * MB})
+    assert dealer.turn(STAGED_BYTES - 1) == [[], []]
+    assert dealer.turn() == [[large], []]
+
+
 def test_the_smallest_files_that_are_staged_ahead_are_fewer_than_the_core_allows() -> None:
     assert Limits().staging_files > 4 * (STAGED_BYTES // LEAST)
