@@ -179,6 +179,21 @@ def test_a_layer_that_contradicts_the_tree_leaves_all(tmp_path: Path, layout: Pa
     assert sorted(core.stream_names) == sorted(map(layer_stream, jobs))
 
 
+def test_a_layer_that_is_being_stored_when_something_fails_is_named(tmp_path: Path, layout: Path) -> None:
+    core = MemoryCore(tmp_path, algorithm="sha256")
+
+    def handler(_request: Any, client: Core) -> None:
+        with Arrivals(client, jobs_of(layout), opener(layout)) as arrivals:
+            while not arrivals._storing:
+                arrivals._advance()
+            raise FormatError("something else")
+
+    with pytest.raises(FormatError, match="something else"):
+        core.run(handler, ["pull"])
+    assert core.streams
+    assert set(core.stream_names.values()) == set(core.streams)
+
+
 def test_a_layer_of_another_diff_id(tmp_path: Path, layout: Path) -> None:
     jobs = jobs_of(layout)
     key = list(jobs)[1]
