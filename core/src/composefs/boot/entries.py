@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import stat
 
-from composefs.boot.lookup import Files
+from composefs.boot.lookup import Files, decoded
 from composefs.errors import ComposefsError, FormatError, NotFoundError
 from composefs.paths import shown
 from composefs.tree import TYPE_MASK
@@ -49,12 +49,8 @@ def _check_type1(files: Files) -> None:
 
 def _files_of(data: bytes, path: bytes) -> list[bytes]:
     """Return the values of the keys that name files; a line is a key, white space, and a value."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"the boot entry {shown(path)} is not UTF-8", offset=error.start) from error
     found = []
-    for line in text.split("\n"):
+    for line in decoded(data, f"the boot entry {shown(path)}").split("\n"):
         key, _, value = line.strip().replace("\t", " ").partition(" ")
         if key in _FILE_KEYS and value.strip():
             found.append(value.strip().encode())
@@ -76,10 +72,7 @@ def _check_modules(files: Files) -> None:
         _check_type2(files, place)
         if b"vmlinuz" not in node.children:
             continue
-        try:
-            version.decode()
-        except UnicodeDecodeError as error:
-            raise FormatError(f"the kernel version {shown(version)} is not UTF-8", offset=error.start) from error
+        decoded(version, f"the kernel version {shown(version)}")
         kernel, initramfs = place + b"/vmlinuz", place + b"/initramfs.img"
         _require(files, kernel, kernel)
         if b"initramfs.img" in node.children:

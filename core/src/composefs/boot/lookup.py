@@ -15,7 +15,7 @@ from composefs.fsverity import digest_bytes
 from composefs.paths import Trail, follow, joined, shown
 from composefs.tree import TYPE_MASK, Node, Tree
 
-__all__ = ["Contents", "Files"]
+__all__ = ["Contents", "Files", "decoded"]
 
 Contents = Callable[[bytes, Node], bytes]
 """Return the bytes of a regular file, given its path in the tree (absolute, without links) and its node.
@@ -76,6 +76,14 @@ class Files:
         if len(data) != node.size or digest_bytes(data, self._tree.algorithm) != node.digest:
             raise ConflictError(f"{shown(path)} has not the content that the tree says", subject=node.digest.hex())
         return data
+
+
+def decoded(data: bytes, what: str) -> str:
+    """Return a text; FormatError, naming ``what`` it is, if it is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{what} is not UTF-8", offset=error.start) from error
 
 
 def _child(trail: Trail[Node], name: bytes) -> Node | None:

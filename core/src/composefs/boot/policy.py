@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 
 from composefs.boot.automaton import Automaton, Rule, State
-from composefs.boot.lookup import Files
+from composefs.boot.lookup import Files, decoded
 from composefs.boot.pattern import Pattern, parse
 from composefs.errors import ComposefsError, FormatError, TooLargeError
 from composefs.paths import shown
@@ -81,7 +81,7 @@ def load(files: Files) -> Policy | None:
     Raises FormatError, with the line as offset, where composefs-rs would not make an image either, and TooLargeError.
     """
     config = files.read(CONFIG, MAX_CONFIG)
-    name = None if config is None else _policy_name(_text(config, CONFIG))
+    name = None if config is None else _policy_name(decoded(config, shown(CONFIG)))
     if name is None:
         return None
     if not _NAME.fullmatch(name) or name in (".", ".."):
@@ -143,7 +143,7 @@ def _policy_name(config: str) -> str | None:
 
 def _lines(data: bytes | None, path: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yield number, from 1, and words of the lines that are neither empty nor comments."""
-    for number, line in enumerate(_text(data or b"", path).split("\n"), 1):
+    for number, line in enumerate(decoded(data or b"", shown(path)).split("\n"), 1):
         if len(line) > MAX_LINE or number > MAX_LINES:
             raise TooLargeError(f"{shown(path)}, line {number}: more than {MAX_LINES} lines or {MAX_LINE} characters")
         words = [word for word in _SPACES.split(line) if word]
@@ -163,10 +163,3 @@ def _rule(words: list[str]) -> tuple[str, int | None, bytes | None]:
     if len(others) != 1:
         raise FormatError("there is no label" if not others else "there is something after the label")
     return expression, type_, None if others[0] == NO_LABEL else others[0].encode()
-
-
-def _text(data: bytes, path: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{shown(path)} is not UTF-8", offset=error.start) from error
