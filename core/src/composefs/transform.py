@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from composefs.errors import FormatError
 from composefs.tree import NO_XATTRS, Node, Tree
 
-__all__ = ["ALLOWLIST_ONLY", "XATTR_MODES", "filter_xattrs", "no_usr", "propagate_usr_to_root"]
+__all__ = ["ALLOWLIST_ONLY", "XATTR_MODES", "filter_xattrs", "no_usr", "propagate_usr_to_root", "top_directory"]
 
 ALLOWLIST_ONLY = "allowlist-only"
 _KEEP_USER = "keep-user-xattrs"
@@ -28,10 +28,10 @@ def propagate_usr_to_root(tree: Tree) -> None:
     Raises FormatError if /usr is missing, or /usr or /run are not directories.
     """
     root = tree.root
-    usr = _directory(root, b"usr")
+    usr = top_directory(tree, b"usr")
     if usr is None:
         raise no_usr()
-    run = _directory(root, b"run")
+    run = top_directory(tree, b"run")
     root.mode, root.uid, root.gid, root.mtime, root.xattrs = usr.mode, usr.uid, usr.gid, usr.mtime, usr.xattrs
     if run is not None:
         run.children = {}
@@ -63,8 +63,9 @@ def filter_xattrs(tree: Tree, mode: str) -> None:
         node.xattrs = filtered[id(xattrs)]
 
 
-def _directory(root: Node, name: bytes) -> Node | None:
-    node = (root.children or {}).get(name)
+def top_directory(tree: Tree, name: bytes) -> Node | None:
+    """Return a directory in the root, or None if there is none of that name; FormatError if it is something else."""
+    node = (tree.root.children or {}).get(name)
     if node is not None and node.children is None:
         raise FormatError(f"/{name.decode()} is not a directory")
     return node

@@ -12,6 +12,7 @@ from composefs.boot.lookup import Contents, Files
 from composefs.boot.policy import load
 from composefs.boot.relabel import relabel, remove_labels
 from composefs.errors import FormatError
+from composefs.transform import top_directory
 from composefs.tree import Node, Tree, collection_paused
 
 __all__ = ["make_bootable"]
@@ -46,11 +47,9 @@ def make_bootable(tree: Tree, contents: Contents, *, stored: bool = True) -> Non
 
 
 def _directory(tree: Tree, name: bytes) -> Node:
-    node = (tree.root.children or {}).get(name)
+    node = top_directory(tree, name)
     if node is None:
         raise FormatError(
             f"there is no /{name.decode()}, which a bootable image needs", hint=f"make it: mkdir {name.decode()}"
         )
-    if node.children is None:
-        raise FormatError(f"/{name.decode()} is not a directory")
     return node
