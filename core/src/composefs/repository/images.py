@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from composefs.digest import parse_id
 from composefs.errors import CorruptError, FormatError, InputOutputError, NotFoundError, TooLargeError
-from composefs.repository.links import Odd, list_refs, read_link, read_ref
-from composefs.repository.names import parse_object_link, ref_parts
+from composefs.repository.links import Odd, list_refs, read_entry, read_ref
+from composefs.repository.names import ref_parts
 from composefs.repository.objects import Objects, Stored
 from composefs.repository.store import Store
 
@@ -34,10 +34,7 @@ class Images:
 
     def is_named(self, image_id: str) -> bool:
         """Tell whether ``images/ID`` is there; only such images are ever mounted."""
-        where = f"images/{parse_id(image_id, self._store.algorithm)}"
-        with self._store.doing(f"reading {where}"):
-            target = read_link(image_id, self._store.find("images"), where)
-        return target is not None and parse_object_link(target, self._store.algorithm, where) == image_id
+        return read_entry(parse_id(image_id, self._store.algorithm), self._store, "images") == image_id
 
     def require_named(self, image_id: str) -> None:
         """Raise NotFoundError unless ``images/ID`` is there."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 from composefs.errors import CorruptError, ExistsError, FormatError
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory, random_name, sync_directory
-from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
+from composefs.repository.names import TEMPORARY_PREFIX, parse_object_link, parse_ref_link
 from composefs.repository.store import Store, no_directory
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "make_room",
     "open_refs",
     "point",
+    "read_entry",
     "read_link",
     "read_ref",
     "read_ref_link",
@@ -52,6 +53,14 @@ def read_link(name: str, at: int | None, where: str) -> str | None:
         if error.errno == errno.EINVAL:
             raise CorruptError(f"{where} is not a symlink", subject=where) from error
         raise
+
+
+def read_entry(name: str, store: Store, directory: str) -> str | None:
+    """Return the id of the object that a name in ``streams`` or ``images`` stands for, or None if there is none."""
+    where = f"{directory}/{name}"
+    with store.doing(f"reading {where}"):
+        link = read_link(name, store.find(directory), where)
+    return None if link is None else parse_object_link(link, store.algorithm, where)
 
 
 def point(name: str, at: int, target: str) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from composefs import fsverity
 from composefs.errors import CorruptError, NotFoundError
 from composefs.linux.files import NewFile
-from composefs.repository.links import read_link
-from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
+from composefs.repository.links import read_entry
+from composefs.repository.names import check_stream_name, is_no_entry
 from composefs.repository.objects import Objects, Stored
 from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
@@ -46,10 +46,7 @@ class Streams:
     def lookup(self, name: str) -> str | None:
         """Return the id of the stream with a name, or None."""
         check_stream_name(name)
-        where = f"streams/{name}"
-        with self._store.doing(f"reading {where}"):
-            target = read_link(name, self._store.find("streams"), where)
-        return None if target is None else parse_object_link(target, self._store.algorithm, where)
+        return read_entry(name, self._store, "streams")
 
     def resolve(self, name: str) -> str:
         """Return the id of the stream with a name.  Raises NotFoundError."""
