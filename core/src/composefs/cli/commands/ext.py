@@ -152,7 +152,8 @@ def check(
     from composefs.ext.check.kit import check as run_kit
 
     found = _found(extension)
-    invocations = [_given(found, words)] if words else [_example(found, each) for each in _offline(found)]
+    offline = [each for command in found.manifest.commands for each in command.examples if each.offline]
+    invocations = [_given(found, words)] if words else [_example(found, each) for each in offline]
     if not invocations:
         raise UsageError(
             f"the manifest of {found.name} has no offline examples",
@@ -187,10 +188,6 @@ def _found(extension: str) -> Extension:
     if not os.path.lexists(extension):
         raise NotFoundError(f"there is no executable {extension}", subject=extension, hint="check the path")
     return discovery.find(name, [directory])
-
-
-def _offline(extension: Extension) -> list[ManifestExample]:
-    return [each for command in extension.manifest.commands for each in command.examples if each.offline]
 
 
 def _given(extension: Extension, words: tuple[str, ...]) -> Invocation:

@@ -62,20 +62,17 @@ _ALL = Scenario(
     (1, 6, 9, 25),
     single=_HARMLESS,
 )
-_SLOW = Scenario("answers that come late", Script(slow=True), (8,))
-_BARE = Scenario("no features on offer", Script(bare=True), (25,))
-_UNKNOWN = Scenario("versions of the future alone", Script(only_unknown=True), (25,), "unknown")
 
 
 def scenarios(plain: Watch) -> Iterator[Scenario]:
     """Yield the runs that make sense after an ordinary one went well."""
     calls = plain.calls
     yield _ALL
-    yield _UNKNOWN
+    yield Scenario("versions of the future alone", Script(only_unknown=True), (25,), "unknown")
     if plain.picked:
-        yield _BARE
+        yield Scenario("no features on offer", Script(bare=True), (25,))
     if calls:
-        yield _SLOW
+        yield Scenario("answers that come late", Script(slow=True), (8,))
     if plain.files.stored:
         yield Scenario("a file that the core refuses", Script(refuse_row=True, slow=True), (32,), "row")
     if any(method in LISTINGS and f"{LISTINGS[method]}_into" not in params for method, params in _made(plain)):
