@@ -238,6 +238,16 @@ def test_a_ref_whose_stream_has_lost_its_name_is_pulled_again(source: Path, targ
     cfsctl("--repo", target.path, "fsck")
 
 
+def test_a_name_that_leads_to_something_else_is_set_anew(source: Path, target: Target) -> None:
+    image = target.json("pull-local", source, BRANCH)["image"]
+    names = target.names()
+    [stream] = [target.path / name for name in names if name.startswith("streams/ostree-commit-")]
+    stream.unlink()
+    stream.symlink_to(f"../objects/{image[:2]}/{image[2:]}")
+    assert f"{stream.name} is pulled again" in target.ostree("pull-local", source, BRANCH).stderr
+    assert target.names() == names
+
+
 def test_compat_decides_the_image_and_can_be_changed(source: Path, tmp_path: Path) -> None:
     os.setxattr(tmp_path / "tree" / "usr" / "bin" / "tool", "user.k", b"v")
     commit(source, tmp_path / "tree")

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -139,6 +140,25 @@ def test_what_only_one_file_fits_is_asked_with(line: str, is_kept: bool) -> None
     conditions = Conditions()
     conditions.take_header(f"{line}\r\n".encode())
     assert conditions.is_useful == is_kept
+
+
+@pytest.mark.parametrize(
+    ("date", "has_passed"),
+    [
+        ("Tue, 30 Apr 2024 23:59:59", True),
+        ("Wed, 15 May 2024 00:00:00", True),
+        ("Wed, 15 May 2024 08:49:37", True),
+        ("Wed, 15 May 2024 08:49:38", False),
+        ("Thu, 16 May 2024 00:00:00", False),
+        ("Sat, 01 Jun 2024 00:00:00", False),
+    ],
+)
+def test_a_date_has_passed_from_its_second_on(monkeypatch: pytest.MonkeyPatch, date: str, has_passed: bool) -> None:
+    now = time.strptime("2024-05-15 08:49:37", "%Y-%m-%d %H:%M:%S")
+    monkeypatch.setattr(time, "gmtime", lambda: now)
+    conditions = Conditions()
+    conditions.take_header(f"Last-Modified: {date} GMT\r\n".encode())
+    assert conditions.last_modified == (f"{date} GMT" if has_passed else "")
 
 
 def test_what_is_kept(tmp_path: Path) -> None:

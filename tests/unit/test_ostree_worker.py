@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,7 @@ from composefs_ext.staging import Staging
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.directories import DirectoryTransport, LocalRepository
 from composefs_ostree.fetching.files import FetchedFiles
+from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.local import LocalFiles
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.worker import Worker
@@ -227,6 +228,26 @@ def test_nothing_that_was_read_stays_open(tmp_path: Path, way: str) -> None:
     assert [len(row) for row in files.step()] == [4, 4, 4, 2, 2]
     assert os.listdir("/proc/self/fd") == before
     assert sorted(path.name for path in tmp_path.glob("staged*")) == ["staged-0", "staged-1", "staged-2"]
+
+
+@pytest.mark.parametrize(("row", "steps"), [((b"", 3 << 20, None), [2, 2, 1]), ((b"", 0, None), [5]), (({},), [5])])
+def test_a_step_takes_no_longer_than_some_files(row: tuple[Any, ...], steps: list[int]) -> None:
+    """For the worker to see whether it is still wanted."""
+
+    class Done(Jobs):
+        def _do(self, job: bytes, _staged: str) -> tuple[Any, ...]:
+            return job, *row
+
+    for times in (1, 10):
+        jobs = Done()
+        for _ in range(5 * times):
+            jobs.start(bytes(32), "")
+        done = []
+        while jobs.timeout() is not None:
+            done.append(len(jobs.step()))
+        assert max(done) <= 16
+        assert sum(done) == 5 * times
+        assert times > 1 or done == steps
 
 
 def test_cores() -> None:
