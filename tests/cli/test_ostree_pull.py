@@ -310,6 +310,21 @@ def test_what_came_in_together_with_a_failure_is_kept(source: Path, target: Targ
     assert 1 <= target.json("pull-local", source, BRANCH)["files_fetched"] <= total - 5
 
 
+def test_all_that_came_in_with_the_failure_is_kept(tmp_path: Path, target: Target) -> None:
+    """Although nothing of it had been given to the core by then."""
+    tree = tmp_path / "few"
+    tree.mkdir()
+    for number in range(10):
+        (tree / str(number)).write_bytes(b"%d" % number * 1000)
+    repo = make_repo(tmp_path / "few-repo")
+    commit(repo, tree)
+    path = min((repo / "objects").rglob("*.filez"))
+    path.rename(tmp_path / "aside")
+    target.ostree("pull-local", repo, BRANCH, status=3)
+    (tmp_path / "aside").rename(path)
+    assert target.json("pull-local", repo, BRANCH)["files_fetched"] == 1
+
+
 def test_what_passes_is_tried_again(source: Path, target: Target) -> None:
     # Of one file each: that none is asked for a fourth time does not hang on who comes first.
     refused, cut = sorted((source / "objects").rglob("*.filez"))[:2]

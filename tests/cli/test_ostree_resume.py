@@ -98,6 +98,7 @@ def test_a_pull_goes_on_where_it_was(
         resumed = target.json("pull", server.url, BRANCH)
         assert server.count("*.filez") == resumed["files_fetched"]
         assert 1 <= resumed["files_fetched"] <= FILES // 2, said
+        assert noted() == 0
         assert target.json("fsck")["ok"]
     assert target.left_over() == []
     fresh = Target(target.path.with_name("fresh")).json("pull-local", source, BRANCH)
