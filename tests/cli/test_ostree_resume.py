@@ -161,6 +161,20 @@ def test_what_is_damaged_or_gone_here_is_fetched_again(
     cfsctl("--repo", target.path, "fsck")
 
 
+def test_a_repair_trusts_nothing_that_an_interrupted_pull_has_left(source: Path, target: Target) -> None:
+    """Its objects have the right sizes, and nothing names them that could be checked."""
+    last = max((source / "objects").rglob("*.filez"))
+    with serve(source) as server:
+        server.fault(f"*{last.name}", Fault(status=404))
+        target.ostree("pull", server.url, BRANCH, status=3)
+        assert noted() > 0
+        for path in (target.path / "objects").glob("*/*"):
+            flip(path)
+        server.forgive()
+        assert target.json("pull", server.url, BRANCH, "--repair")["files_fetched"] == FILES
+    assert target.json("fsck")["ok"]
+
+
 def test_the_remedy_for_what_is_gone_brings_it_back(source: Path, target: Target, tmp_path: Path) -> None:
     target.ostree("pull-local", source, BRANCH)
     cfsctl("--hash", "sha256", "init", "--insecure", tmp_path / "other")
