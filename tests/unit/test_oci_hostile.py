@@ -336,6 +336,7 @@ def test_cut_short_anywhere(tmp_path: Path) -> None:
     whole = archive(
         Entry("a", data=b"x" * 100), pax((b"path", b"b" * 200)) + header(b"b", FILE, 10) + padded(b"y" * 10)
     )
+    assert len(paths(tmp_path, tar_entry(Entry("a", data=b"x" * 512), ""))) == 2, "a content and nothing behind it"
     # An entry is whole when its data is: the padding of the last one may be missing.
     last_blocks = {len(whole) - 1024, len(whole) - 512}
     for cut in range(0, len(whole), 64):
@@ -575,6 +576,27 @@ def test_too_many_names_and_too_much_text(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(filesystem, "MAX_NAMES", 5000)
     with pytest.raises(TooLargeError, match="more than 1000 bytes of names"):
         lines(tmp_path, archive(*[Entry(f"f{n}", xattrs={"user.a": b"x" * 300 + b"%d" % n}) for n in range(4)]))
+
+
+@pytest.mark.parametrize(
+    ("entry", "size"),
+    [
+        (Entry("name", DIR), 4),
+        (Entry(".wh.name"), 8),
+        (Entry("d/name"), 5),
+        (Entry("l", SYM, link="target"), 7),
+        (Entry("f", data=b"content"), 8),
+        (Entry("f", data=b"c" * 64), 65),
+        (Entry("f", data=b"c" * 65), 65),  # an object's id
+        (Entry("d", DIR, xattrs={"user.a": b"value"}), 1 + len(" user.a=value")),
+    ],
+)
+def test_what_counts_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Entry, size: int) -> None:
+    monkeypatch.setattr(filesystem, "MAX_TEXT", size)
+    assert lines(tmp_path, archive(entry))
+    monkeypatch.setattr(filesystem, "MAX_TEXT", size - 1)
+    with pytest.raises(TooLargeError, match=f"more than {size - 1} bytes of names"):
+        lines(tmp_path, archive(entry))
 
 
 @pytest.mark.parametrize("entry", [Entry("d", DIR), Entry("h", HARD, link="f"), Entry(".wh.x"), Entry(".wh..wh.x")])
