@@ -343,6 +343,15 @@ def test_a_part_is_completed_by_a_pull_without_subpath(tmp_path: Path, source: S
     }
 
 
+def test_a_part_is_completed_by_a_pull_of_the_commit_that_no_ref_names(source: Source, target: Target) -> None:
+    part = target.json("pull-local", source.path, REF, "--subpath=/usr/bin")
+    run(*cfsctl_of(target), "ref", "remove", f"ostree/{REF}")
+    completed = target.json("pull-local", source.path, part["commit"])
+    assert part["files_fetched"] == 2
+    whole = Target(target.path.with_name("whole")).json("pull-local", source.path, REF)
+    assert completed["files_fetched"] == whole["files_fetched"] - 2
+
+
 def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, source: Source, target: Target) -> None:
     part = target.json("pull-local", source.path, REF, "--subpath=/usr/bin")
     assert "partial /usr/bin\n" in target.ostree("inspect", REF).stdout
