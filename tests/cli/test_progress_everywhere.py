@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import cfsctl
+from support.commands import CFSCTL, cfsctl, run
 from support.oci_layout import Layout, tar
+from support.peers import require
 
 COMMANDS = {
     "gc": "collecting garbage",
@@ -77,3 +78,13 @@ def test_several_files_of_an_image_are_one_work(made: Path) -> None:
     words = ("--progress", "json", "--repo", made / "repo", "dump-files", "ostree/os", "usr", "usr/file")
     told = cfsctl(*words).stderr.splitlines()
     assert [json.loads(event)["kind"] for event in told] == ["started", "done"]
+
+
+def test_few_files_that_take_long_are_told_before_they_are_done(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / str(number)).write_bytes(bytes(100))
+    slow = (require("strace"), "-qqq", "-o", "/dev/null", "-e", "inject=flistxattr:delay_enter=300000")
+    done = run(*slow, CFSCTL, "--no-repo", "--progress", "json", "compute-id", "--no-propagate-usr-to-root", tmp_path)
+    first, *_ = map(json.loads, done.stderr.splitlines())
+    assert (first["kind"], first["label"]) == ("started", str(tmp_path))
+    assert first["done"] < 9

@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from time import monotonic
 from typing import Literal, NamedTuple
 
 from composefs.digest import Algorithm
@@ -32,7 +33,9 @@ MAX_INLINE = 64
 _ALONE_BYTES = 8 << 20
 """What is hashed before other processes are started, which takes some 3 ms each."""
 _UNREPORTED_NAMES = 1 << 14
-"""Names that are met before they are, if somebody wants reports: a second's, even where there is little to hash."""
+_UNREPORTED_SECONDS = 1
+"""What passes before reports, if somebody wants them: names that are met, as a directory may have many and little to
+hash, and seconds, as the disk may be slow."""
 
 _TIMES = struct.Struct("<qqL")
 
@@ -269,6 +272,7 @@ class _Hashing(Closing):
         self.reading: dict[int, _Reading] = {}
         self.bytes_read = 0
         self.names = 0
+        self.quiet_until = monotonic() + _UNREPORTED_SECONDS
         self.files_done = 0
         if processes == 1:
             self.tell()
@@ -279,9 +283,11 @@ class _Hashing(Closing):
             self.pool.close()
 
     def expect(self, names: int) -> None:
-        """Begin to report when there are many names, however little is to be read of them."""
+        """Begin to report when there are many names or they take long, however little is to be read of them."""
         self.names += names
-        if self.report is not None and self.processes > 1 and self.names > _UNREPORTED_NAMES:
+        if self.report is None or self.processes == 1:
+            return
+        if self.names > _UNREPORTED_NAMES or monotonic() > self.quiet_until:
             self.begun()
 
     def begun(self) -> FilePool:
@@ -294,6 +300,7 @@ class _Hashing(Closing):
 
     def hand_over(self, fd: int, reading: _Reading) -> None:
         """Have a file read and hashed, here or by another process."""
+        self.expect(0)
         self.bytes_read += reading.size
         number = None
         if self.pool is not None or (self.processes > 1 and self.bytes_read > _ALONE_BYTES):
