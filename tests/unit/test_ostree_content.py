@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import resource
 import struct
 import zlib
 from hashlib import sha256
@@ -17,6 +19,7 @@ from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.content import FileFetch, Unpacker
 from composefs_ostree.fetching.stage import SmallContents
+from composefs_ostree.fetching.transport import STAGING
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header
 
@@ -196,6 +199,22 @@ def test_what_is_wrong_ends_the_transfer_and_is_raised_behind_it(tmp_path: Path)
     assert one.take(bytes(range(256)) * 2000) is not None
     with pytest.raises(FormatError):
         one.finish()
+
+
+def test_a_disk_that_is_full_in_the_middle_is_not_blamed_on_the_source(tmp_path: Path) -> None:
+    file_id, data = filez(LARGE)
+    one = FileFetch(file_id, str(tmp_path / "f"), SmallContents(LIMIT, UNPACKED))
+    one.begin()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        assert one.take(data) is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert one.error is not None
+    assert one.error.subject == STAGING
+    one.discard()
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_cannot_fit_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,28 @@ def test_what_a_run_leaves_in_staging_does_not_meet_the_next_one(core: MemoryCor
     assert list(core.staging.iterdir()) == []
 
 
+def test_a_handler_gets_the_arguments_that_the_manifest_describes(tmp_path: Path) -> None:
+    rows = [
+        {"name": "name", "kind": "string", "required": True},
+        {"name": "other", "kind": "string"},
+        {"name": "times", "kind": "int", "default": 3},
+        {"name": "force", "kind": "bool"},
+    ]
+    manifest = tmp_path / "test.json"
+    manifest.write_text(json.dumps({"name": "test", "commands": [{"name": ["go"], "arguments": rows}]}))
+    core = MemoryCore(tmp_path, manifest=manifest)
+
+    def show(request: Request, _core: Core) -> dict[str, Any]:
+        return dict(request.arguments)
+
+    assert core.run(show, ["go"], {"name": "x"}) == {"name": "x", "times": 3, "force": False}
+    assert core.run(show, ["go"], {"name": "x", "force": True, "times": 4, "other": "y"})["times"] == 4
+    with pytest.raises(AssertionError, match="requires the arguments"):
+        core.run(show, ["go"])
+    with pytest.raises(AssertionError, match="has no arguments"):
+        core.run(show, ["go"], {"name": "x", "none": 1})
+
+
 def test_a_result_longer_than_a_message_travels_in_a_file(core: MemoryCore, tmp_path: Path) -> None:
     def handler(request: Request, core: Core) -> dict[str, Any]:
         return {"text": "é\udc80" * request.arguments["times"], "status": 1}
