@@ -311,6 +311,26 @@ def test_peers_that_drip_what_is_no_body(peer: Hostile, begins: bytes, drop: byt
     fails(peer, NetworkError, r"(less than 1000 bytes a second for 1 seconds|no answer in time).* \(3 attempts\)")
 
 
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(
+    ("begins", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X: y\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["trailers", "continue"],
+)
+def test_peers_that_flood_with_what_is_no_body(peer: Hostile, begins: bytes, drop: bytes) -> None:
+    def badly(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(begins)
+        while not handler.state.ending.is_set():
+            handler.wfile.write(drop * 10_000)
+
+    peer.rule("/manifests/", badly)
+    fails(peer, NetworkError, r"1048576 bytes, and nothing of the answer in them.* \(3 attempts\)")
+
+
 def test_a_peer_that_was_fast_is_not_waited_for_longer_when_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is one given up that sends just enough, or the first byte late."""
     monkeypatch.setenv("COMPOSEFS_OCI_TIMEOUT", "2")
@@ -325,6 +345,7 @@ def test_a_peer_that_was_fast_is_not_waited_for_longer_when_it_is_slow(monkeypat
 
     seconds, size, buffer = 1000.0, 1, bytearray()
     paced = http._Paced(Peer())
+    paced.left = 1 << 40
     paced.readinto(buffer)
     seconds = 0.5
     for size in (1 << 20, 500):

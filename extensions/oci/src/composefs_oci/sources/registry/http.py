@@ -59,6 +59,7 @@ _CONNECT_SECONDS = 30.0
 _PIECE = 1 << 16
 _LOW_SPEED = 1000
 _MAX_INTERIM = 10
+_MAX_BESIDE = 1 << 20
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -82,7 +83,8 @@ class _Paced(io.RawIOBase):
     """What a socket gives, until next to nothing comes of it: as body, but also as headers, trailers or chunks' sizes.
 
     A peer that sends less than 1000 bytes a second for the time after which silence counts as its end is given up; what
-    happens between reads does not count, nor does what goes before the first byte.
+    happens between reads does not count, nor does what goes before the first byte.  So is one that sends, however fast,
+    more than ``left`` bytes: that is set before the body is read, and a head or trailers without an end exceed it.
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
@@ -91,6 +93,7 @@ class _Paced(io.RawIOBase):
         self._has_begun = False
         self._seconds = 0.0
         self._bytes = 0
+        self.left = _MAX_BESIDE
 
     def readable(self) -> bool:
         return True
@@ -98,6 +101,9 @@ class _Paced(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int | None:
         start = monotonic()
         size = self._raw.readinto(buffer)
+        self.left -= size or 0
+        if self.left < 0:
+            raise SlowError(f"{_MAX_BESIDE} bytes, and nothing of the answer in them")
         if not self._has_begun:
             self._has_begun = True
             return size
@@ -117,7 +123,13 @@ class _Paced(io.RawIOBase):
 class _PacedResponse(HTTPResponse):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.fp = io.BufferedReader(_Paced(self.fp.detach()))
+        self._paced = _Paced(self.fp.detach())
+        self.fp = io.BufferedReader(self._paced)
+
+    def read1(self, n: int = -1) -> bytes:
+        """Return what a single read of the socket gives."""
+        self._paced.left = n + _MAX_BESIDE
+        return super().read1(n)
 
     def begin(self) -> None:
         """Read the head of the answer, past those that come before it, as Early Hints (RFC 9110, 15.2)."""
