@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, UnsupportedError
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
-from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.fetching.transport import Blaming, bad_object, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,18 +55,14 @@ def find(core: Core, transport: Transport, summary: bytes | None, to: bytes, hel
 
 def _listed(core: Core, transport: Transport, summary: bytes, to: bytes) -> dict[str, bytes]:
     """Return the digests of the superblocks of deltas, of those to one commit at least, by their names."""
-    try:
+    with Blaming(transport.where("summary")):
         listed = summary_deltas(summary)
-    except ExtError as error:
-        raise bad_object(transport.where("summary"), error) from None
     if listed is not None:
         return listed
     path = index_path(to)
     data = read(core, transport, path)
-    try:
+    with Blaming(transport.where(path)):
         return {} if data is None else parse_index(data)
-    except ExtError as error:
-        raise bad_object(transport.where(path), error) from None
 
 
 def _checked(data: bytes, digest: bytes, origin: bytes | None, to: bytes) -> Delta:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STAGING",
+    "Blaming",
     "Fetch",
     "bad_object",
     "descriptors_of",
@@ -238,3 +239,18 @@ def bad_object(where: str, error: ExtError) -> ExtError:
             return type(error)(f"{where}: {error.message}", hint=error.hint, subject=where, causes=error.causes)
         case _:
             return error
+
+
+class Blaming:
+    """While entered, makes of an error that of the file of the repository whose URL or path this is: `bad_object`."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        """Raise it."""
+        if isinstance(error, ExtError):
+            raise bad_object(self._where, error) from None

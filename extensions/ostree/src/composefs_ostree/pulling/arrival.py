@@ -9,7 +9,7 @@ import gc
 
 from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ostree.fetching.stage import SmallContents
-from composefs_ostree.fetching.transport import bad_object
+from composefs_ostree.fetching.transport import Blaming, bad_object
 from composefs_ostree.fetching.worker import Workers
 from composefs_ostree.formats.commit_stream import IMAGE_REF, Entry, inline_limit, partial_name, stream_name
 from composefs_ostree.formats.names import ObjectType, object_path
@@ -250,9 +250,7 @@ class _Way:
         where = self._supply.transport.where(object_path(ObjectType.DIRTREE, object_id))
         if data is None:
             raise bad_object(where, NotFoundError("not found"))
-        try:
+        with Blaming(where):
             parse_dirtree(data)  # as find_excerpt does, which cannot name it
-        except ExtError as error:
-            raise bad_object(where, error) from None
         self.fetched += 1
         return data

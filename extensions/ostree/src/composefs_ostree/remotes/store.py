@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext.errors import ConflictError, CorruptError, ExtError, NotFoundError
+from composefs_ext.errors import ConflictError, CorruptError, NotFoundError
 from composefs_ext.files import read_regular
-from composefs_ostree.fetching.transport import bad_object
+from composefs_ostree.fetching.transport import Blaming
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
 
 TYPE_CHECKING = False
@@ -143,8 +143,7 @@ def _read(path: str, repository: str | None) -> list[Remote]:
 def _read_file(path: str) -> bytes:
     """Return what is in a file, nothing if it is not there."""
     try:
-        return read_regular(path, _MAX_FILE)
+        with Blaming(path):
+            return read_regular(path, _MAX_FILE)
     except FileNotFoundError:
         return b""
-    except ExtError as error:
-        raise bad_object(path, error) from None

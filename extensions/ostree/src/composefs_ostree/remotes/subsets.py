@@ -7,7 +7,7 @@ from hashlib import sha256
 from composefs_ext import Core
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.conditional import Conditions
-from composefs_ostree.fetching.transport import bad_object
+from composefs_ostree.fetching.transport import Blaming
 from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.remotes.index import Subset, apply_summary_delta, gunzip, parse_index
 from composefs_ostree.remotes.kept import Kept
@@ -81,10 +81,8 @@ class Subsets:
             return None
         if self._files.are_signed:
             self._files.verify(data, where, self._read_signature(data))
-        try:
+        with Blaming(where):
             index, self.heading = parse_index(data)
-        except ExtError as error:
-            raise bad_object(where, error) from None
         if not conditions.unchanged and conditions.is_useful:
             self._files.keep(where, data, conditions)
         return index
@@ -121,10 +119,8 @@ class Subsets:
                 "not found, although the summary index names it",
                 hint="the repository is being changed; try again",
             )
-        try:
+        with Blaming(where):
             data = gunzip(compressed)
             if sha256(data).digest() != subset.digest:
                 raise CorruptError("its checksum is not that of the summary index")
-        except ExtError as error:
-            raise bad_object(where, error) from None
         return data

@@ -5,9 +5,9 @@ What is kept from an earlier run is believed no more than what comes from the se
 
 from __future__ import annotations
 
-from composefs_ext.errors import CorruptError, FormatError
+from composefs_ext.errors import CorruptError
 from composefs_ostree.fetching.conditional import Conditions
-from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
+from composefs_ostree.fetching.transport import Blaming, Fetch, fetched, read, read_all
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.remotes.kept import Kept, keep, load
 
@@ -93,10 +93,8 @@ class SummaryFiles:
         from composefs_ostree.signatures.checking import UnfitError, verify
         from composefs_ostree.signatures.detached import parse_detached
 
-        try:
+        with Blaming(f"{where}.sig"):
             metadata = {} if signature is None else parse_detached(signature, f"{where}.sig")
-        except FormatError as error:
-            raise bad_object(f"{where}.sig", error) from None
         try:
             verify(data, metadata, self._policy, where)
         except UnfitError as error:

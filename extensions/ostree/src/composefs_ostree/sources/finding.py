@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError
-from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ext.errors import CorruptError, NotFoundError
+from composefs_ostree.fetching.transport import Blaming, bad_object, read
 from composefs_ostree.formats.names import (
     MAX_DETACHED,
     MAX_METADATA,
@@ -38,10 +38,8 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
     summary = source.summaries.for_ref(name)
     if summary is not None:
         where = transport.where("summary")
-        try:
+        with Blaming(where):
             found = find_ref(summary, name, collection, source.heading())
-        except ExtError as error:
-            raise bad_object(where, error) from None
         if found is None:
             selection = source.remote.selection if source.remote is not None else None
             of = f" of collection {collection}" if collection else ""
@@ -93,10 +91,8 @@ def fetch_commit(core: Core, transport: Transport, commit_id: bytes, limit: int)
             hint="it may have been deleted, or be on its way there; pull its ref, or try again later",
             subject=commit_id.hex(),
         )
-    try:
+    with Blaming(where):
         return data, parse_commit(data)
-    except ExtError as error:
-        raise bad_object(where, error) from None
 
 
 def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
@@ -107,8 +103,6 @@ def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
     if data:
         from composefs_ostree.signatures.detached import parse_detached
 
-        try:
+        with Blaming(where):
             parse_detached(data, where)
-        except FormatError as error:
-            raise bad_object(where, error) from None
     return data

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError
+from composefs_ext.errors import NetworkError, NotFoundError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 from composefs_ext.workers import available_cores
-from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, is_page, read, read_all
+from composefs_ostree.fetching.transport import Blaming, Fetch, fetched, is_page, read, read_all
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport
 from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
@@ -84,10 +84,8 @@ class UrlSource:
             from composefs_ostree.remotes.metalink import MAX_METALINK, parse_metalink
 
             data, where = self._read(core, self._metalink, MAX_METALINK)
-            try:
+            with Blaming(where):
                 metalink = parse_metalink(data)
-            except ExtError as error:
-                raise bad_object(where, error) from None
             urls: Sequence[str] = metalink.urls
         else:
             urls = self._listed(core, self._url)
@@ -196,10 +194,8 @@ class UrlSource:
         from composefs_ostree.remotes.mirrors import MAX_MIRROR_LIST, parse_mirror_list
 
         data, where = self._read(core, url.removeprefix(_MIRROR_LIST), MAX_MIRROR_LIST)
-        try:
+        with Blaming(where):
             return parse_mirror_list(data)
-        except ExtError as error:
-            raise bad_object(where, error) from None
 
     def _read(self, core: Core, url: str, limit: int) -> tuple[bytes, str]:
         """Read a file that is in no repository; return how to name it, too."""
