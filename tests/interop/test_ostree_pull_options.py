@@ -319,6 +319,13 @@ def test_a_part_has_the_objects_that_ostree_pulls(
     assert target.ostree("compute-id", REF).stdout.strip() == done["image"]
 
 
+def test_what_is_fetched_of_a_part_is_counted(source: Source, target: Target) -> None:
+    with serve(source.path) as server:
+        part = target.json("pull", server.url, REF, "--subpath=/usr/bin")
+        assert part["metadata_fetched"] == sum(server.count(f"*.{kind}") for kind in ("commit", "dirtree", "dirmeta"))
+        assert part["files_fetched"] == server.count("*.filez")
+
+
 def test_a_part_is_completed_by_a_pull_without_subpath(tmp_path: Path, source: Source, target: Target) -> None:
     whole = Target(tmp_path / "whole").json("pull-local", source.path, REF)
     part = target.json("pull-local", source.path, REF, "--subpath=/usr/bin")
