@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from composefs_ext import Core, Request
-from composefs_ext.errors import NotFoundError
+from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.formats.commit_stream import Entry, partial_name, stream_name
 from composefs_ostree.formats.fileheader import make_head
@@ -53,6 +53,24 @@ def test_the_commit_that_a_delta_starts_from_has_to_be_there(tmp_path: Path) -> 
         return {}
 
     MemoryCore(tmp_path / "core").run(handler, ["pull"])
+
+
+@pytest.mark.parametrize("error", [CancelledError, NoSpaceError, ReadOnlyError])
+def test_what_is_no_fault_of_a_base_ends_the_pull(tmp_path: Path, error: type[ExtError]) -> None:
+    repo = make_repo(tmp_path / "repo")
+    memory = MemoryCore(tmp_path / "core")
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        source = DirectorySource(str(repo))
+        arrivals = Arrivals(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
+        name = stream_name(hold(core, "base"))
+        memory.refuse["stream.get"] = error("no more")
+        with pytest.raises(error, match="no more"):
+            arrivals._open_bases([name], None)
+        return {}
+
+    memory.run(handler, ["pull"])
+    assert memory.events == []
 
 
 @pytest.mark.parametrize("count", [2, 3], ids=["as many objects", "more objects"])
