@@ -15,26 +15,53 @@ from composefs.boot.automaton import State
 from composefs.boot.policy import Policy
 from composefs.errors import FormatError
 from composefs.paths import shown
-from composefs.tree import NO_XATTRS, TYPE_MASK, Node, Tree
+from composefs.tree import NO_XATTRS, Node, Tree
 
 __all__ = ["SELINUX_XATTR", "relabel", "remove_labels"]
 
 SELINUX_XATTR = b"security.selinux"
 
-_TYPES = {
-    stat.S_IFDIR: ord("d"),
-    stat.S_IFREG: ord("-"),
-    stat.S_IFLNK: ord("l"),
-    stat.S_IFBLK: ord("b"),
-    stat.S_IFCHR: ord("c"),
-    stat.S_IFIFO: ord("p"),
-    stat.S_IFSOCK: ord("s"),
-}
-
 
 def relabel(tree: Tree, policy: Policy) -> None:
     """Set and remove the labels of all nodes, in place.  Raises what `Policy.label` does, and FormatError."""
-    _Walk(tree, policy).run()
+    labeled = _Labeled()
+    linked: dict[int, bytes | None] = {}  # id() of a node with several names -> the label it has got
+    go, label_of = policy.go, policy.label
+    state, path = go(policy.start, b"", b"/")
+    tree.root.xattrs = labeled.xattrs(tree.root.xattrs, label_of(state, path, ord("d")))
+    # Depth first, in name order; the depth is not bounded, so this is no recursive function.
+    levels = [_entered(tree.root, policy.below(state, path))]
+    while levels:
+        children, above, prefix, names = levels[-1]
+        for name in names:
+            node = children[name]
+            state, path = go(above, prefix, name)
+            letter = stat.filemode(node.mode)[0]  # as ls -l has it, and policies
+            if letter == "?":
+                raise FormatError(f"{shown(path)} has an unknown file type, mode {node.mode:o}")
+            label = label_of(state, path, ord(letter))
+            if node.home is not None and linked.setdefault(id(node), label) != label:
+                node = children[name] = _own_inode(node)  # the key is there, so the order stays
+            node.xattrs = labeled.xattrs(node.xattrs, label)
+            if node.children is not None:
+                levels.append(_entered(node, policy.below(state, path)))
+                break
+        else:
+            levels.pop()
+
+
+def _entered(directory: Node, place: tuple[State, bytes]) -> tuple[dict[bytes, Node], State, bytes, Iterator[bytes]]:
+    """Return what is in a directory, the state and path with which its names go on, and the names to come."""
+    assert directory.children is not None
+    return directory.children, *place, iter(list(directory.children))
+
+
+def _own_inode(node: Node) -> Node:
+    """Return another inode for a name of one that has others."""
+    node.nlink -= 1
+    own = copy(node)
+    own.nlink, own.home = 1, None
+    return own
 
 
 def remove_labels(tree: Tree) -> None:
@@ -64,56 +91,3 @@ class _Labeled:
                 fresh[SELINUX_XATTR] = label
             made = self._made[key] = fresh or NO_XATTRS
         return made
-
-
-class _Walk:
-    def __init__(self, tree: Tree, policy: Policy) -> None:
-        self.root = tree.root
-        self.policy = policy
-        self.labeled = _Labeled()
-        self.linked: dict[int, bytes | None] = {}  # id() of a node with several names -> the label it has got
-
-    def run(self) -> None:
-        """Walk depth first, in name order; the depth is not bounded, so this is no recursive function."""
-        go, label_of = self.policy.go, self.policy.label
-        state, path = go(self.policy.start, b"", b"/")
-        self.root.xattrs = self.labeled.xattrs(self.root.xattrs, label_of(state, path, ord("d")))
-        levels: list[tuple[Node, State, bytes, Iterator[bytes]]] = []
-        node: Node | None = self.root
-        while True:
-            if node is not None:
-                assert node.children is not None
-                state, path = self.policy.below(state, path)
-                levels.append((node, state, path, iter(list(node.children))))
-            directory, above, prefix, names = levels[-1]
-            assert directory.children is not None
-            node = None
-            for name in names:
-                child = directory.children[name]
-                state, path = go(above, prefix, name)
-                type_ = _TYPES.get(child.mode & TYPE_MASK)
-                if type_ is None:
-                    raise FormatError(f"{shown(path)} has an unknown file type, mode {child.mode:o}")
-                label = label_of(state, path, type_)
-                if child.home is not None:
-                    child = self.own_inode(directory, name, child, label)
-                child.xattrs = self.labeled.xattrs(child.xattrs, label)
-                if child.children is not None:
-                    node = child
-                    break
-            else:
-                levels.pop()
-                if not levels:
-                    return
-
-    def own_inode(self, directory: Node, name: bytes, node: Node, label: bytes | None) -> Node:
-        """Return the node for a name of an inode that may have others."""
-        first = self.linked.setdefault(id(node), label)
-        if first == label:
-            return node
-        node.nlink -= 1
-        own = copy(node)
-        own.nlink, own.home = 1, None
-        assert directory.children is not None
-        directory.children[name] = own  # The key is there, so the order stays.
-        return own
