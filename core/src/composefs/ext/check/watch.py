@@ -20,7 +20,7 @@ from composefs.ext.check.refusals import rule_broken
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import DRAFTS, RESULT_FILE, SIZES
+from composefs.protocol import DRAFTS, RESULT_FILE, SIZES, schemas
 from composefs.protocol.wire import JSONValue, Message, decode
 from composefs.splitstream import names_image
 
@@ -245,8 +245,6 @@ class Watch:
             result = whole
         schema = self.command.result_schema
         if schema is not None:
-            from composefs.protocol import schemas
-
             self.tried.add(41)
             misfit = schemas.misfit(schema, result)
             if misfit is not None:
@@ -263,8 +261,6 @@ class Watch:
         return feature in self.picked
 
     def _check_error(self, error: JSONValue) -> None:
-        from composefs.protocol import schemas
-
         self.tried.add(35)
         wrong = schemas.first_error("error", error)
         if wrong is not None:
