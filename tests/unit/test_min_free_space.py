@@ -59,6 +59,8 @@ def test_a_large_file_counts_before_it_is_copied(tmp_path: Path, monkeypatch: py
         with pytest.raises(NoSpaceError):
             repository.objects.store_fd(large.fileno())
         assert made.ids() == before
+        disk(monkeypatch, blocks=0, free=0)  # a file system that does not tell
+        assert repository.objects.store_fd(large.fileno()).size == 1 << 20
 
 
 def test_a_full_disk_can_be_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,10 @@ def store(repository: Repository, path: Path, *ranges: Range) -> list[Stored | C
         os.close(fd)
 
 
-def test_new_present_and_damaged_ones(repository: Repository, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [b"other" * 200, b"2" * 1000 + b"x", b"2" * 999, b""], ids=["other bytes", "longer", "shorter", "empty"]
+)
+def test_new_present_and_damaged_ones(repository: Repository, tmp_path: Path, damage: bytes) -> None:
     contents = [b"%d" % number * 1000 for number in range(8)]
     (tmp_path / "pack").write_bytes(b"".join(contents))
     ranges = [Range(number * 1000, 1000) for number in range(8)]
@@ -46,7 +49,7 @@ def test_new_present_and_damaged_ones(repository: Repository, tmp_path: Path) ->
     assert first == [Stored(id_of(each), 1000, "copied") for each in contents[:4]]
     damaged = repository.objects.path(id_of(contents[2]))
     damaged.unlink()
-    damaged.write_bytes(b"other" * 200)  # of the same size
+    damaged.write_bytes(damage)
     again = store(repository, tmp_path / "pack", *ranges)
     assert [each.stored for each in again if isinstance(each, Stored)] == ["present"] * 2 + ["copied", "present"] + [
         "copied"

@@ -23,7 +23,7 @@ from composefs_oci.formats.digest import digest_of, digest_of_hash
 from composefs_oci.layers import expand
 from composefs_oci.layers.stored import entries, open_layer
 from composefs_oci.layers.unpacking import unpack
-from composefs_oci.names import LAYER, layer_stream
+from composefs_oci.names import BLOB, LAYER, layer_stream
 from support.oci_layers import Layers, Pieces
 from support.vectors import DATA
 
@@ -354,6 +354,14 @@ def test_an_end_where_an_entry_was_announced_shows_while_the_archive_comes(tmp_p
         unpack(Pieces(data, 512), Staging(str(tmp_path)), print, diff_id=digest_of(data), max_inline=1 << 20)
 
 
+def test_pieces_that_end_where_a_content_begins_or_ends(tmp_path: Path) -> None:
+    data = archive(*[Entry(f"f{size}", data=b"x" * 512 * size) for size in (6, 1, 7, 15, 2)])
+    for piece in range(4096, len(data), 512):
+        made = Layers(tmp_path)
+        made.add(data, piece=piece)
+        assert made.archive() == data
+
+
 def test_a_wrong_digest_and_what_it_says(tmp_path: Path) -> None:
     diff_id = "sha256:" + "1" * 64
 
@@ -633,8 +641,9 @@ def test_streams_that_are_split_wrongly(tmp_path: Path) -> None:
 
     read()
     for chunks in ([-len(data) + 100], [-511, 0, -1], [-512, 1, -1], [0, -512], [-512, 0, -1, 0]):
-        with pytest.raises(CorruptError):
+        with pytest.raises(CorruptError, match=f"^layer {layer.name}: ") as caught:
             read(chunks=chunks)
+        assert caught.value.subject == layer.name
     for changes in ({"size": len(data) + 1}, {"object_refs": []}):
         with pytest.raises(CorruptError):
             read(**changes)
@@ -646,6 +655,18 @@ def test_streams_that_are_split_wrongly(tmp_path: Path) -> None:
         inline.write_bytes(Path(layer.inline).read_bytes()[:size])
         with pytest.raises(FormatError, match=f"ends {words}"):
             read(inline=str(inline), chunks=[-512, 0, 512 - size], size=size + 100)
+
+
+def test_a_stream_of_something_else_is_no_layer(tmp_path: Path) -> None:
+    diff_id = "sha256:" + "0" * 64
+
+    def handler(_request: Request, core: Core) -> None:
+        stream = core.stream_put(BLOB, inline=core.staging.write(END), chunks=[-1024]).result()
+        core.publish(streams=[{"name": layer_stream(diff_id), "id": stream["id"]}]).result()
+        open_layer(core, diff_id)
+
+    with pytest.raises(CorruptError, match=f"{layer_stream(diff_id)} is not the stream of a layer of files"):
+        MemoryCore(tmp_path).run(handler, ["read"])
 
 
 def test_sparse_files_that_nobody_wrote_whole(tmp_path: Path) -> None:
