@@ -128,15 +128,23 @@ def test_tracing_is_known_before_anything_is_formatted(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == '-> {"method": "run"}\n'
 
 
-def test_a_bar_does_without_the_thread_that_keeps_it_moving(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lacking", "error"),
+    [
+        ("rich.live._RefreshThread.start", RuntimeError("can't start new thread")),
+        ("rich.progress.Progress.__init__", MemoryError()),
+    ],
+    ids=["the thread that keeps it moving", "memory"],
+)
+def test_work_goes_on_without_what_a_bar_takes(monkeypatch: pytest.MonkeyPatch, lacking: str, error: Exception) -> None:
     refused: list[bool] = []
 
-    def refuse(_self: object) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
         refused.append(True)
-        raise RuntimeError("can't start new thread")
+        raise error
 
     fallen: list[object] = []
-    monkeypatch.setattr("rich.live._RefreshThread.start", refuse)
+    monkeypatch.setattr(lacking, refuse)
     monkeypatch.setattr(sinks, "BARS_AFTER", 0.0)
     monkeypatch.setattr("threading.excepthook", fallen.append)
     bars = Bars(0)

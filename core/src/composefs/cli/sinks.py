@@ -164,6 +164,10 @@ class Bars:
                     self._timer.start()
 
     def _show(self) -> None:
+        with suppress(MemoryError, ImportError, RuntimeError):  # as above, where there is no memory for rich
+            self._appear()
+
+    def _appear(self) -> None:
         import signal
 
         # The kernel gives a signal to the thread that starts another just then, as rich does here; Python acts on it in
