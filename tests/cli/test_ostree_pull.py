@@ -226,6 +226,15 @@ def test_bases_that_cannot_be_read_are_done_without(source: Path, target: Target
     assert done.stderr.count("is not used as a base") == 1
 
 
+def test_the_last_of_one_history_has_its_parent_where_another_one_goes_on(source: Path, target: Target) -> None:
+    second_commit(source)
+    run("ostree", f"--repo={source}", "refs", "--create=test/old", BRANCH)
+    commit(source, source.parent / "tree")
+    target.ostree("pull-local", source, BRANCH, "test/old", "--depth=1")
+    cfsctl("--repo", target.path, "gc")
+    assert sum(name.startswith("streams/ostree-commit-") for name in target.names()) == 3
+
+
 @pytest.mark.parametrize("is_new", [False, True], ids=["the same commit", "a new one"])
 def test_a_ref_whose_stream_has_lost_its_name_is_pulled_again(source: Path, target: Target, is_new: bool) -> None:
     target.ostree("pull-local", source, BRANCH)
