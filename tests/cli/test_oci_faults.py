@@ -232,6 +232,24 @@ def test_damage_is_found_and_fetched_again(tmp_path: Path, repo: Path) -> None:
     assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
 
 
+def test_what_a_pull_has_to_read_and_cannot_it_brings_again(tmp_path: Path, repo: Path) -> None:
+    """Without being asked to look for damage."""
+    layout = two_layers()
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    facts = pull(repo, source, "app")
+    config = layout.blobs[facts["config"]]
+    victims = [(repo / "streams" / f"oci-{kind}-{facts[kind]}").resolve() for kind in ("config", "manifest")]
+    victims += [path for path in (repo / "objects").glob("*/*") if path.read_bytes() == config]
+    assert len(victims) == 3
+    for path in victims:
+        good = path.read_bytes()
+        for harm in (damaged, Path.unlink):
+            harm(path)
+            assert pull(repo, source, "app")["images"] == facts["images"]
+            assert path.read_bytes() == good
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+
+
 def test_a_bootable_image_that_was_lost_is_made_again(tmp_path: Path, repo: Path) -> None:
     """Also by a pull that asks for none, as ``fsck`` advises it."""
     run_generator("make_boot_layout.py", 1, tmp_path / "layout")
