@@ -616,6 +616,7 @@ def test_pages_that_lead_elsewhere_or_round(peer: Hostile, target: str) -> None:
         pytest.raises(NetworkError, match="not followed"),
     ):
         source.tags()
+    assert [path for path, _ in peer.requests] == ["/v2/app/tags/list?n=1000"]
 
 
 @pytest.mark.parametrize("body", [tags("a\nb"), tags(""), tags("x" * 200), b'{"tags": {}}', b'{"tags": [1]}', b"[]"])
