@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from composefs_ext import Core, Request
 from composefs_ext.errors import CorruptError, ExtError, FormatError, UnsupportedError
+from composefs_ext.testing import MemoryCore
+from composefs_ostree.deltas.finding import find
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
 from composefs_ostree.deltas.superblock import parse_superblock
+from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import MAX_DETACHED
+from composefs_ostree.formats.summary import SUMMARY_TYPE
 from support.ostree_delta import SUPERBLOCK, Announced, SmallCommit
 
 COMMIT = SmallCommit({"a": b"content", "b": b"c" * 1000}, link="a")
 PART = COMMIT.part()
 PATH = delta_path(None, COMMIT.id)
 OLD = bytes(range(32))
+
+
+def test_a_delta_that_cannot_be_used_is_told_and_done_without(tmp_path: Path) -> None:
+    """Unless it is not what is listed: then somebody has altered it."""
+    whole, later = COMMIT.superblock([PART]), COMMIT.superblock([PART], before=bytes(64))
+    other = SmallCommit({"x": b"other"}).superblock([])
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        transport = DirectoryTransport(str(tmp_path))
+
+        def found(superblock: bytes, held: list[bytes]) -> bool:
+            listed = {"-".join(each.hex() for each in (*held, COMMIT.id)): Variant("ay", sha256(superblock).digest())}
+            summary = gvariant.encode(SUMMARY_TYPE, ([], {"ostree.static-deltas": Variant("a{sv}", listed)}))
+            return find(core, transport, summary, COMMIT.id, held) is not None
+
+        assert not found(whole, [])
+        COMMIT.write(tmp_path / PATH, later)
+        assert not found(later, [])
+        with pytest.raises(CorruptError, match="not the one that is listed"):
+            found(whole, [])
+        COMMIT.write(tmp_path / PATH, other)
+        with pytest.raises(CorruptError, match="a delta to another commit"):
+            found(other, [])
+        COMMIT.write(tmp_path / PATH, whole)
+        assert found(whole, [])
+        assert not found(whole, [OLD])
+        return {}
+
+    core = MemoryCore(tmp_path / "core")
+    core.run(handler, ["pull"])
+    [absent, unknown, closed] = [message["message"] for _, message in core.events]
+    assert absent.endswith("superblock: not found, although it is listed; objects are fetched one by one")
+    assert "not used, objects are fetched one by one: the delta needs another delta" in unknown
+    assert closed == "no delta is used: the core does not let objects be read"
 
 
 @pytest.mark.parametrize("order", ["l", "B", None])
