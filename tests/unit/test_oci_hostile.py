@@ -130,6 +130,13 @@ def test_symlinks_in_circles(tmp_path: Path, target: str) -> None:
         lines(tmp_path, archive(Entry("k", SYM, link="l"), Entry("l", SYM, link=target), Entry("l/x")))
 
 
+def test_as_many_symlinks_are_followed_as_linux_follows(tmp_path: Path) -> None:
+    chain = [Entry("l0", DIR), *(Entry(f"l{n}", SYM, link=f"l{n - 1}") for n in range(1, 42))]
+    assert "/l0/x" in paths(tmp_path, archive(*chain, Entry("l40/x")))
+    with pytest.raises(FormatError, match="l41/x: too many symlinks on its way"):
+        lines(tmp_path, archive(*chain, Entry("l41/x")))
+
+
 def test_long_ways_through_symlinks_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystem, "MAX_STEPS", 10_000)
     links = [Entry(f"l{n}", SYM, link=("./" * 1000) + f"l{n + 1}") for n in range(30)]
