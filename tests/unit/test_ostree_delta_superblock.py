@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from composefs_ext import Core, Request
-from composefs_ext.errors import CorruptError, ExtError, FormatError, UnsupportedError
+from composefs_ext import Core, Repository, Request
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
 from composefs_ext.testing import MemoryCore
+from composefs_ostree.deltas.applying import Applying
 from composefs_ostree.deltas.finding import find
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
+from composefs_ostree.deltas.sources import HeldFiles
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.formats.summary import SUMMARY_TYPE
@@ -59,6 +62,42 @@ def test_a_delta_that_cannot_be_used_is_told_and_done_without(tmp_path: Path) ->
     assert absent.endswith("superblock: not found, although it is listed; objects are fetched one by one")
     assert "not used, objects are fetched one by one: the delta needs another delta" in unknown
     assert closed == "no delta is used: the core does not let objects be read"
+
+
+def test_parts_and_fallbacks_are_left_out_that_would_bring_nothing_new(tmp_path: Path) -> None:
+    one, two = b"\1" * 32, b"\2" * 32
+    empty = Announced(b"\0", [], 0)
+    delta = parse_superblock(COMMIT.superblock([PART, PART, empty], fallbacks=[(1, one, 5, 7), (1, two, 5, 7)]))
+    files, metadata = delta.parts[0].ids()
+    entry = Entry(b"", "ab" * 32)
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        alone = HeldFiles(None, Repository({"algorithm": "sha256", "objects": "/nowhere"}))
+        for held, from_file, fallbacks, has_part in (
+            ([], None, [one, two], True),
+            ([one, *files[1:]], None, [two], True),
+            ([one, two, *files], None, [], False),
+            (files, alone, [one, two], True),  # nothing else has its directories
+        ):
+            applying = Applying(core, delta, [dict.fromkeys(held, entry)], from_file)
+            assert applying.fallbacks == fallbacks
+            assert applying.has_parts == has_part
+            assert all(applying.awaits_file(each) == has_part for each in files)
+            assert all(applying.awaits_metadata(each) == has_part for each in metadata)
+            assert [each for each in (one, two) if applying.awaits_file(each)] == fallbacks
+        assert applying.next_part() == (0, len(files) + len(metadata))
+        assert (applying.parts, applying.has_parts) == (1, True)
+        applying.forsake(NotFoundError("it is gone"), 1)
+        assert (applying.parts, applying.has_parts) == (0, False)
+        assert not any(map(applying.awaits_file, files))
+        assert not any(map(applying.awaits_metadata, metadata))
+        assert applying.awaits_file(one)
+        return {}
+
+    core = MemoryCore(tmp_path)
+    core.run(handler, ["pull"])
+    [told] = [message["message"] for kind, message in core.events if kind == "log"]
+    assert told.endswith("objects are fetched one by one: it is gone")
 
 
 @pytest.mark.parametrize("order", ["l", "B", None])
