@@ -157,6 +157,14 @@ def test_a_symlink_in_the_place_of_a_file_is_not_followed(
     assert f"{place}: it is a symlink" in told
 
 
+@pytest.mark.parametrize("is_link", [True, False], ids=["symlink", "directory"])
+def test_a_lock_that_is_no_file(made: Target, out: Path, is_link: bool) -> None:
+    (out / ".lock").unlink()
+    (out / ".lock").symlink_to("config") if is_link else (out / ".lock").mkdir()
+    told = made.ostree("export", "main", out, status=5).stderr
+    assert f"{out}/.lock: it is not a regular file (see what it is, and put it right)" in told
+
+
 @pytest.mark.parametrize("name", ["refs", "tmp", "objects", "refs/heads"])
 def test_a_layout_does_not_lead_elsewhere(made: Target, tmp_path: Path, name: str) -> None:
     """Also while there is no config, and what is there is taken for the rest of an interrupted run."""

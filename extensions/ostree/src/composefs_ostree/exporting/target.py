@@ -66,7 +66,12 @@ class Target:
             self.settings = config.sections
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             with Naming(f"{path}/.lock"):
-                self._lock_fd = os.open(".lock", flags, 0o660, dir_fd=self.directories.top)
+                try:
+                    self._lock_fd = os.open(".lock", flags, 0o660, dir_fd=self.directories.top)
+                except OSError as error:
+                    if error.errno not in (errno.ELOOP, errno.EISDIR):
+                        raise
+                    raise self._bad_file(".lock", "it is not a regular file") from None
             self._lock(fcntl.F_RDLCK)
             self.read("config", MAX_CONFIG)  # until now, who made it could take it away again
         except FileNotFoundError:
