@@ -15,11 +15,15 @@ from composefs.boot.automaton import State
 from composefs.boot.policy import Policy
 from composefs.errors import FormatError
 from composefs.paths import shown
-from composefs.tree import NO_XATTRS, Node, Tree
+from composefs.tree import NO_XATTRS, TYPE_MASK, Node, Tree
 
 __all__ = ["SELINUX_XATTR", "relabel", "remove_labels"]
 
 SELINUX_XATTR = b"security.selinux"
+
+_KINDS = (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK)
+_TYPES = dict(zip(_KINDS, b"d-lbcps", strict=True))
+"""The letters that policies have for types of files, as ls -l."""
 
 
 def relabel(tree: Tree, policy: Policy) -> None:
@@ -36,10 +40,10 @@ def relabel(tree: Tree, policy: Policy) -> None:
         for name in names:
             node = children[name]
             state, path = go(above, prefix, name)
-            letter = stat.filemode(node.mode)[0]  # as ls -l has it, and policies
-            if letter == "?":
+            type_ = _TYPES.get(node.mode & TYPE_MASK)
+            if type_ is None:
                 raise FormatError(f"{shown(path)} has an unknown file type, mode {node.mode:o}")
-            label = label_of(state, path, ord(letter))
+            label = label_of(state, path, type_)
             if node.home is not None and linked.setdefault(id(node), label) != label:
                 node = children[name] = _own_inode(node)  # the key is there, so the order stays
             node.xattrs = labeled.xattrs(node.xattrs, label)
