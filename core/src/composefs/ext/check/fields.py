@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from composefs.protocol import schemas
+from composefs.protocol.params import shown
 from composefs.protocol.wire import JSONValue, Message
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ def _breach(error: ValidationError, where: str) -> Breach:
     message = error.message if len(error.message) < _SHOWN else error.message[:_SHOWN] + "…"
     if error.validator == "pattern" and _STAGED_PATTERN in pattern:
         rule = 12
-        message = f"{_shown(instance)} is not 1 to 128 of A-Z a-z 0-9 . _ -, beginning neither with . nor core-"
+        message = f"{shown(instance)} is not 1 to 128 of A-Z a-z 0-9 . _ -, beginning neither with . nor core-"
     elif error.validator == "pattern" and _ID_PATTERN in pattern:
         rule = 18
-        message = f"{_shown(instance)} is not an id of 64 or 128 lower-case hex digits"
+        message = f"{shown(instance)} is not an id of 64 or 128 lower-case hex digits"
     elif error.validator == "maxItems":
         rule = 14
         message = f"{len(instance)} rows, more than {asked}: give them in several calls, or a file"
@@ -79,10 +80,6 @@ def _breach(error: ValidationError, where: str) -> Breach:
         if error.validator == "oneOf" and all("required" in each for each in asked):
             message = f"not exactly one of {', '.join(each['required'][0] for each in asked)} is given"
     return Breach(rule, f"{where}: {message}")
-
-
-def _shown(value: JSONValue) -> str:
-    return repr(value) if len(repr(value)) < _SHOWN else repr(value)[:_SHOWN] + "…"
 
 
 def unknown_fields(method: str, params: Message) -> Iterator[str]:
