@@ -247,6 +247,16 @@ def test_a_ref_whose_stream_has_lost_its_name_is_pulled_again(source: Path, targ
     cfsctl("--repo", target.path, "fsck")
 
 
+def test_an_image_that_is_gone_is_made_again(source: Path, target: Target) -> None:
+    first = target.json("pull-local", source, BRANCH)
+    image = target.path / "objects" / first["image"][:2] / first["image"][2:]
+    image.unlink()
+    again = target.json("pull-local", source, BRANCH)
+    assert (again["image"], again["verity"], again["files_fetched"]) == (first["image"], first["verity"], 0)
+    assert image.exists()
+    cfsctl("--repo", target.path, "fsck")
+
+
 def test_a_name_that_leads_to_something_else_is_set_anew(source: Path, target: Target) -> None:
     image = target.json("pull-local", source, BRANCH)["image"]
     names = target.names()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from composefs_ext import Core, Repository, Request
-from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.deltas.applying import Applying
 from composefs_ostree.deltas.finding import find
@@ -98,6 +99,15 @@ def test_parts_and_fallbacks_are_left_out_that_would_bring_nothing_new(tmp_path:
     core.run(handler, ["pull"])
     [told] = [message["message"] for kind, message in core.events if kind == "log"]
     assert told.endswith("objects are fetched one by one: it is gone")
+
+
+def test_the_objects_of_all_parts_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_ostree.deltas.applying.metadata_limit", lambda _core: 100)
+    applying = Applying(Mock(), parse_superblock(COMMIT.superblock([PART])))
+    applying.add(bytes(32), Entry(bytes(60), None))
+    applying.add(b"\1" * 32, Entry(bytes(40), None))
+    with pytest.raises(TooLargeError, match="the metadata of the delta has more than 100 bytes"):
+        applying.add(b"\2" * 32, Entry(b"x", None))
 
 
 @pytest.mark.parametrize("order", ["l", "B", None])

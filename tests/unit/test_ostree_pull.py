@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
 import pytest
 
 from composefs_ext.errors import (
@@ -16,7 +21,13 @@ from composefs_ext.errors import (
 )
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import STAGING, Fetch, bad_object
+from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
+from composefs_ostree.formats.objects import Dirtree, make_dirtree
+from composefs_ostree.pulling.confirming import BaseSizes
+from composefs_ostree.pulling.gathering import Gathering
+from composefs_ostree.pulling.supply import Supply
+from composefs_ostree.pulling.walk import Walk
 
 
 def test_large_objects_on_their_way_together_are_too_much() -> None:
@@ -34,6 +45,37 @@ def test_a_budget_may_be_spent_to_the_last_byte() -> None:
     budget.spend(400)
     with pytest.raises(TooLargeError, match="more than 1000 bytes"):
         budget.spend(1)
+
+
+def a_supply(held: dict[bytes, Entry]) -> Supply:
+    workers: Any = SimpleNamespace(most=1)
+    return Supply(Mock(), workers, [held], BaseSizes())
+
+
+def test_what_is_here_of_files_counts_as_well() -> None:
+    """Whether it is held already or comes in; each is in memory until the commit is stored."""
+    files = {bytes([number]) * 32: Entry(bytes(300), content) for number, content in enumerate([None, "ab" * 32, None])}
+    for count in (3, 2):
+        budget = Budget(1000)
+        gathering = Gathering(Mock(), Mock(), a_supply(files), budget)
+        gathering.want(list(files)[:count])
+        assert budget.left == 1000 - 300 * count
+        with pytest.raises(TooLargeError):
+            gathering.count_fetched(bytes(32), bytes(budget.left + 1))
+
+
+def test_directories_that_are_held_count_as_well() -> None:
+    data = make_dirtree(Dirtree([], []))
+    tree_id = sha256(data).digest()
+    for size in (len(data), len(data) - 1):
+        budget = Budget(size)
+        walk = Walk(a_supply({tree_id: Entry(data, None)}), budget, Mock(), Mock())
+        if size == len(data):
+            walk.want([(ObjectType.DIRTREE, tree_id)] * 2)
+            assert budget.left == 0
+        else:
+            with pytest.raises(TooLargeError):
+                walk.want([(ObjectType.DIRTREE, tree_id)])
 
 
 def test_a_repeated_transfer_counts_once() -> None:
