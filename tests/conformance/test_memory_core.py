@@ -193,6 +193,7 @@ def test_both_answer_the_same(do: Do) -> None:
     assert removed["refs"] == [{"name": "bad/x", "previous": "bad-1"}]
     answers = do(
         call("object.has", ids=[one["id"], NOWHERE]),
+        call("object.has", ids=[one["id"]] * 2, sizes=[5, 4]),
         call("object.get", id=world["id"], into="got"),
         ["read", "got"],
         call("stream.cat", name="bad-1", into="whole"),
@@ -201,6 +202,9 @@ def test_both_answer_the_same(do: Do) -> None:
         ["read", "chunks"],
         ["read", "refs"],
         ["read", "head"],
+        call("stream.get", name="bad-2", sizes_into="none"),
+        call("stream.get", id=stream["id"], sizes_into="sizes"),
+        ["read", "sizes"],
         call("stream.get", ref="bad/x"),
         call("stream.list", prefix="bad-2"),
         call("stream.list", content_type=KIND),
@@ -211,6 +215,7 @@ def test_both_answer_the_same(do: Do) -> None:
     here = {"name": "bad/x", "target": "bad-2", "id": bare["id"]}
     assert answers == [
         {"present": [True, False]},
+        {"present": [True, False]},
         {"size": 5},
         "world",
         {"size": 17},
@@ -219,6 +224,9 @@ def test_both_answer_the_same(do: Do) -> None:
         "".join(f"{chunk}\n" for chunk in parts["chunks"]),
         "".join(f'"{digest}"\n' for digest in parts["object_refs"]),
         "<>",
+        {"id": bare["id"], "name": "bad-2", "content_type": "0" * 16, "size": 0, "named_refs": []},
+        {"id": stream["id"], "content_type": KIND, "size": 17, "named_refs": [["x", one["id"]]]},
+        "5\n5\n",
         {"id": bare["id"], "name": "bad-2", "content_type": "0" * 16, "size": 0, "named_refs": []},
         {"streams": [second]},
         {"streams": [first]},
