@@ -177,6 +177,21 @@ def test_from_another_commit(source: Source, server: Server, tmp_path: Path, how
     assert target.left_over() == []
 
 
+def test_from_a_commit_that_is_not_the_first_base(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate(f"--from={source.old}")
+    source.publish()
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source.repo, source.old)
+    target.ostree("tag", source.old, BRANCH)
+    (tmp_path / "tree").mkdir()
+    other = commit(make_repo(tmp_path / "other"), tmp_path / "tree")
+    target.ostree("pull-local", tmp_path / "other", other)
+    done = target.ostree("pull", server.url, BRANCH, "--base-name", other)
+    assert "delta part" in done.stdout
+    assert "one by one" not in done.stderr
+    assert server.count("*.filez") == 0
+
+
 def test_without_delta(source: Source, server: Server, tmp_path: Path) -> None:
     source.generate("--empty")
     source.publish()
