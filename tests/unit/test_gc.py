@@ -202,6 +202,20 @@ def test_nothing_is_deleted_when_something_cannot_be_followed(made: Populated, s
     assert sorted(made.path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("count", "more"), [(1, ""), (3, ""), (4, "; and 1 more, which -v lists"), (5, "; and 2 more")]
+)
+def test_the_first_problems_are_told(made: Populated, count: int, more: str) -> None:
+    for number in range(count):
+        (made.path / f"streams/x{number}").write_text("")
+    with pytest.raises(CorruptError) as caught:
+        run(made)
+    told = [f"streams/x{number}: it is not a symlink" for number in range(count)]
+    assert caught.value.message.partition(" cannot be told: ")[2].startswith("; ".join(told[:3]) + more)
+    assert (" more" in caught.value.message) == bool(more)
+    assert list(caught.value.causes) == told[3:]
+
+
 def test_a_lost_file_stops_nothing(made: Populated) -> None:
     """What is missing but refers to nothing else cannot hide anything that is kept."""
     made.object(made.files["four"]).unlink()

@@ -371,6 +371,16 @@ def test_a_full_disk_names_the_object_and_gives_the_file_back(desk: Desk, monkey
     assert desk.left() == (["file"], [])
 
 
+def test_the_label_of_the_place_stays(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SELinux lets nobody remove it; a file that has it is moved all the same."""
+    removed: list[str] = []
+    monkeypatch.setattr(adoption, "xattr_names", lambda _fd: ["security.selinux", "user.mine"])
+    monkeypatch.setattr(os, "removexattr", lambda _fd, name: removed.append(name))
+    desk.put()
+    assert desk.adopt().stored == "moved"
+    assert removed == ["user.mine"]
+
+
 def test_no_descriptor_is_left_open(desk: Desk) -> None:
     for number in range(256):
         desk.repository.store.fanout(f"{number:02x}")  # those stay open

@@ -13,7 +13,6 @@ import pytest
 from composefs.digest import SHA256, SHA512
 from composefs.errors import (
     BusyError,
-    ComposefsError,
     ExistsError,
     FormatError,
     NotFoundError,
@@ -131,8 +130,10 @@ def test_a_meta_json_that_is_no_plain_file(path: Path, kind: str) -> None:
         os.mkfifo(path / "meta.json")
     else:
         (path / "meta.json").write_bytes(bytes(2 << 20))
-    with pytest.raises(ComposefsError, match=r"meta\.json"):
+    reason = "it is a symlink" if kind == "symlink" else "it is no file of a plausible size"
+    with pytest.raises(FormatError, match=rf"{path}/meta\.json: {reason}") as caught:
         Repository.open(path)
+    assert "put its meta.json back" in (caught.value.hint or "")
 
 
 def test_everybody_shares_and_collection_excludes(path: Path) -> None:
