@@ -103,9 +103,10 @@ def test_all_is_well(peer: Hostile) -> None:
     assert read(peer) == layer(peer)[1]
 
 
+@pytest.mark.parametrize("status", [102, 103, 199])
 @pytest.mark.parametrize("count", [1, 10, 11])
-def test_answers_before_the_answer(peer: Hostile, count: int) -> None:
-    hints = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: </x>\r\n\r\n" * count
+def test_answers_before_the_answer(peer: Hostile, count: int, status: int) -> None:
+    hints = b"HTTP/1.1 %d Early Hints\r\nContent-Length: 5\r\nLink: </x>\r\n\r\n" % status * count
 
     def early(handler: Handler) -> bool:
         handler.wfile.write(hints)
@@ -115,7 +116,7 @@ def test_answers_before_the_answer(peer: Hostile, count: int) -> None:
     if count <= 10:
         assert read(peer) == layer(peer)[1]
     else:
-        fails(peer, NetworkError, "HTTP status 103")
+        fails(peer, NetworkError, f"HTTP status {status}")
 
 
 def test_a_broken_blob_goes_on_where_it_was(peer: Hostile) -> None:
@@ -160,6 +161,19 @@ def test_progress_renews_patience(peer: Hostile) -> None:
     peer.rule(f"/blobs/{digest}", some)
     assert read(peer) == data
     assert len(peer.paths(f"/blobs/{digest}")) > 4
+
+
+def test_what_came_once_is_no_patience_for_ever(peer: Hostile) -> None:
+    digest, data = layer(peer)
+
+    def some(handler: Handler) -> None:
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+        size = 10_000 if start else 2 << 20
+        handler.answer(206 if start else 200, data[start : start + size], headers, length=len(data) - start)
+
+    peer.rule(f"/blobs/{digest}", some)
+    fails(peer, NetworkError, rf"closed {len(data) - (2 << 20) - 20_000} bytes before the end.* \(3 attempts\)")
 
 
 def test_a_blob_that_never_gets_further(peer: Hostile) -> None:
@@ -805,8 +819,10 @@ def test_proxies_of_the_environment(peer: Hostile, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_hosts_that_are_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
+    assert proxy_for(urlsplit("https://192.0.3.7/")) is None
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert proxy_for(urlsplit("http://192.0.3.7/")) is None
     assert proxy_for(urlsplit(f"https://{host}/v2/")) is None
     for each in ("https://192.0.3.7/", "https://[2001:db8::8]/", "https://localhost.org/", "https://anexample/"):
         assert no_proxy == "*" or proxy_for(urlsplit(each)) is not None
