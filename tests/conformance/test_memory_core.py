@@ -236,6 +236,23 @@ def test_both_answer_the_same(do: Do) -> None:
     ]
 
 
+def test_both_keep_images(do: Do) -> None:
+    (stored,) = do(["write", "hello", "hello"], put())
+    object_id = stored["objects"][0]["id"]
+    dump = ROOT.replace("4096", "0") + FILE.format(f"{object_id[:2]}/{object_id[2:]}", object_id)
+    measured, image = do(["write", "dump", dump], call("image.digest", dump="dump"), call("image.put", dump="dump"))
+    assert measured["id"] == image["id"]
+    _, objects, by_name, _, text = do(
+        call("publish", images=[{"id": image["id"], "ref": "bad/image"}]),
+        call("image.objects", id=image["id"]),
+        call("image.objects", name="bad/image"),
+        call("image.dump", id=image["id"], into="text"),
+        ["read", "text"],
+    )
+    assert objects == by_name == {"ids": [object_id]}
+    assert text == dump
+
+
 def test_after_a_cancel_nothing_is_stored_or_published(tmp_path: Path) -> None:
     """Also for who does not look at what comes besides the answers."""
     memory = MemoryCore(tmp_path, algorithm="sha256", manifest=Path(f"{BAD}.json"))
