@@ -243,7 +243,7 @@ def test_both_keep_images(do: Do) -> None:
     measured, image = do(["write", "dump", dump], call("image.digest", dump="dump"), call("image.put", dump="dump"))
     assert measured["id"] == image["id"]
     _, objects, by_name, _, text = do(
-        call("publish", images=[{"id": image["id"], "ref": "bad/image"}]),
+        call("publish", images=[{"id": image["id"]}, {"id": image["id"], "ref": "bad/image"}]),
         call("image.objects", id=image["id"]),
         call("image.objects", name="bad/image"),
         call("image.dump", id=image["id"], into="text"),
