@@ -373,7 +373,7 @@ def test_a_peer_that_was_fast_is_not_waited_for_longer_when_it_is_slow(monkeypat
     "target",
     [
         *("/v2/app/manifests/1", "ftp://127.0.0.1/x", "file:///etc/passwd", "", "http://", "http://[::1"),
-        *("http://x:99999/", "http://user:pw@127.0.0.1/", "//user@127.0.0.1:1/v2/"),
+        *("http://x:99999/", "http://user:pw@127.0.0.1/", "//user@127.0.0.1:1/v2/", "https:///x"),
     ],
 )
 def test_redirects_that_lead_nowhere(peer: Hostile, target: str) -> None:
@@ -826,6 +826,18 @@ def test_hosts_that_are_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch, h
     assert proxy_for(urlsplit(f"https://{host}/v2/")) is None
     for each in ("https://192.0.3.7/", "https://[2001:db8::8]/", "https://localhost.org/", "https://anexample/"):
         assert no_proxy == "*" or proxy_for(urlsplit(each)) is not None
+
+
+@pytest.mark.parametrize(
+    ("login", "sent"), [("u@", b"u:"), ("u:@", b"u:"), ("u:p@", b"u:p"), ("u%40x:p%3A@", b"u@x:p:"), ("", None)]
+)
+def test_the_login_of_a_proxy(monkeypatch: pytest.MonkeyPatch, login: str, sent: bytes | None) -> None:
+    monkeypatch.setenv("https_proxy", f"http://{login}proxy.example")
+    found = proxy_for(urlsplit("https://192.0.3.7/"))
+    assert found is not None
+    assert found[:2] == ("proxy.example", 80)
+    headers = {} if sent is None else {"Proxy-Authorization": f"Basic {base64.b64encode(sent).decode()}"}
+    assert found.headers == headers
 
 
 def test_a_silent_address_keeps_no_connection_waiting(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:

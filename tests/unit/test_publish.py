@@ -226,6 +226,7 @@ def test_an_expectation_broken_between_the_look_and_the_lock(
         (Publication(refs=[RefUpdate("../x", "there", "path")]), FormatError),
         (Publication(refs=[RefUpdate("d/x", "there", "flat"), RefUpdate("d/x", "there", "path")]), UsageError),
         (Publication(refs=[RefUpdate("d/x", "there", "path"), RefUpdate("d/x/y", "there", "path")]), UsageError),
+        (Publication(refs=[RefUpdate("x", "there", "path"), RefUpdate("x/y", "there", "path")]), UsageError),
         (Publication(refs=[RefUpdate("d/x", "there", "flat")], remove_refs=[RefRemoval("d/x", "flat")]), UsageError),
         (Publication(refs=[RefUpdate("taken/x", "there", "path")]), ExistsError),
         (Publication(remove_refs=[RefRemoval("d/none", "flat")]), NotFoundError),

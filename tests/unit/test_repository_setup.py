@@ -168,6 +168,13 @@ def test_reset_keeps_objects_and_nothing_else(made: Populated) -> None:
         assert collect(repository).objects == len(ids)
 
 
+def test_reset_without_objects_takes_any_algorithm(tmp_path: Path) -> None:
+    Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
+    reset(tmp_path / "repo", algorithm=SHA512, erofs_default=2, insecure=True)
+    with Repository.open(tmp_path / "repo") as repository:
+        assert (repository.algorithm, repository.meta.erofs_default) == (SHA512, 2)
+
+
 def test_reset_with_damaged_metadata(made: Populated) -> None:
     (made.path / "meta.json").write_text("{")
     with pytest.raises(FormatError):
