@@ -65,6 +65,23 @@ def test_a_delta_that_cannot_be_used_is_told_and_done_without(tmp_path: Path) ->
     assert closed == "no delta is used: the core does not let objects be read"
 
 
+def test_an_index_that_is_damaged_is_named(tmp_path: Path) -> None:
+    index = tmp_path / index_path(COMMIT.id)
+    index.parent.mkdir(parents=True)
+    index.write_bytes(b"rubbish")
+    summary = gvariant.encode(SUMMARY_TYPE, ([], {"ostree.summary.indexed-deltas": Variant("b", True)}))
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        transport = DirectoryTransport(str(tmp_path))
+        with pytest.raises(FormatError, match=str(index)):
+            find(core, transport, summary, COMMIT.id, [])
+        index.unlink()
+        assert find(core, transport, summary, COMMIT.id, []) is None
+        return {}
+
+    MemoryCore(tmp_path / "core").run(handler, ["pull"])
+
+
 def test_parts_and_fallbacks_are_left_out_that_would_bring_nothing_new(tmp_path: Path) -> None:
     one, two = b"\1" * 32, b"\2" * 32
     empty = Announced(b"\0", [], 0)
