@@ -159,11 +159,10 @@ class _Archive:
             yield piece
 
     def finish(self) -> None:
-        """Take all that is left."""
+        """Take all that is left; to look for more is to write what there was."""
         self._position = len(self._data)
         while self._read():
             self._position = len(self._data)
-        self.flush()
 
     def flush(self) -> None:
         """Give the inline file its bytes up to here.  Raises TooLargeError."""
