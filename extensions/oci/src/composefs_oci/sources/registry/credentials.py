@@ -97,7 +97,7 @@ def _look_up(fields: Fields, registry: str, repository: str) -> Credentials | No
             return _ask(helpers[name], name)
     auths = fields.inner("auths")
     # Of several the shortest stays: Docker keeps tokens for itself beside a login, at …/v1/access-token and the like.
-    entries = {_registry_of(key): key for key in sorted(auths.keys(), reverse=True)} if auths else {}
+    entries = {_registry_of(key): key for key in sorted(auths.keys(), key=len, reverse=True)} if auths else {}
     for name in _names(registry, repository):
         if auths and name in entries and (entry := auths.inner(entries[name])):
             found = _entry(entry)
