@@ -270,6 +270,35 @@ def test_what_refers_to_a_tagged_artifact_stays_with_it(tmp_path: Path, repo: Pa
     assert kept == [Path(signature["digest"], note["digest"])]
 
 
+@pytest.mark.parametrize("by", ["pull", "pull --referrers", "tag", "copy", "untag"])
+def test_what_a_tag_keeps_from_above_stays_when_an_artifact_loses_its_own(tmp_path: Path, repo: Path, by: str) -> None:
+    layout = Layout()
+    image, new = (layout.image(tar(a=content)) for content in (b"old" * 100, b"new" * 100))
+    for name, each in (("1", image), ("new", new)):
+        layout.add(each, name)
+    signature = referring(layout, image, b"signature\n")
+    note = referring(layout, signature, b"note on it\n")
+    for each in (signature, note):
+        layout.add(each)
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    other = init(tmp_path / "other")
+    for path in (repo, other):
+        cfsctl("--repo", path, "oci", "pull", f"{source}:new", "newer")
+    cfsctl("--repo", repo, "oci", "pull", "--referrers", f"{source}:1", "app")
+    cfsctl("--repo", repo, "oci", "tag", signature["digest"], "mine")
+    commands = {
+        "pull": ["pull", f"{source}:new"],
+        "pull --referrers": ["pull", "--referrers", f"{source}:1"],
+        "tag": ["tag", "newer"],
+        "copy": ["copy", "newer", "--from", other, "--name"],
+        "untag": ["untag"],
+    }
+    cfsctl("--repo", repo, "oci", *commands[by], "mine")
+    refs = repo / "streams/refs/oci-referrers"
+    kept = {path.relative_to(refs) for path in refs.rglob("*") if path.is_symlink()}
+    assert kept == {Path(image["digest"], signature["digest"]), Path(signature["digest"], note["digest"])}
+
+
 def test_copy_keeps_the_images_of_both_sides(tmp_path: Path, repo: Path) -> None:
     source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
     with_format_2 = init(tmp_path / "other", "sha256", 2)

@@ -27,7 +27,7 @@ from composefs_oci.names import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from composefs_ext import Core, Stream
 
@@ -154,12 +154,14 @@ def referrers_of(core: Core, subject: str | None = None, source: str | None = No
     return {digest: sorted(each) for digest, each in found.items()}
 
 
-def referrers_below(core: Core, digest: str, source: str | None = None) -> list[tuple[str, str]]:
-    """Return what refers to a manifest, and to that, and so on: (subject, artifact), the nearest first."""
-    referring = referrers_of(core, source=source)
+def referrers_below(referring: Mapping[str, Sequence[str]], digests: Iterable[str]) -> list[tuple[str, str]]:
+    """Return what refers to these manifests, and to that, and so on: (subject, artifact), the nearest first.
+
+    ``referring`` is what :func:`referrers_of` returns.
+    """
     found = []
-    seen = {digest}
-    pending = [digest]
+    pending = list(digests)
+    seen = set(pending)
     for subject in pending:
         for artifact in referring.get(subject, ()):
             found.append((subject, artifact))

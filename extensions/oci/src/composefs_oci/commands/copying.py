@@ -5,7 +5,15 @@ from __future__ import annotations
 from composefs_ext.errors import ConflictError, NotFoundError
 from composefs_oci.commands.tags import forget_referrers, tagged_stream
 from composefs_oci.documents import config_refs, manifest_refs, put_document
-from composefs_oci.held import find_manifest, find_tagged, open_config, open_manifest, read_document, referrers_below
+from composefs_oci.held import (
+    find_manifest,
+    find_tagged,
+    open_config,
+    open_manifest,
+    read_document,
+    referrers_below,
+    referrers_of,
+)
 from composefs_oci.names import CONFIG, MANIFEST, config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 
 TYPE_CHECKING = False
@@ -27,7 +35,7 @@ def copy(request: Request, core: Core) -> dict[str, Any]:
     digest = tagged or find_manifest(core, image, source)
     name = request.get("name") or (image if tagged else None)
     refs: list[RefUpdate] = [{"name": tag_ref(name), "target": manifest_stream(digest)}] if name else []
-    pairs = referrers_below(core, digest, source) if request.get("referrers") else []
+    pairs = referrers_below(referrers_of(core, source=source), [digest]) if request.get("referrers") else []
     refs += [{"name": referrer_ref(*pair), "target": manifest_stream(pair[1])} for pair in pairs]
     digests = list(dict.fromkeys([digest, *(artifact for _, artifact in pairs)]))
     held = [open_manifest(core, each, source=source) for each in digests]

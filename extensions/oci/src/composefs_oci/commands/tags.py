@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError
 from composefs_ext.text import printable
-from composefs_oci.held import find_manifest, held_tags, not_here, referrers_below
-from composefs_oci.names import digest_of_stream, manifest_stream, referrer_ref, tag_ref
+from composefs_oci.held import find_manifest, held_tags, not_here, referrers_below, referrers_of
+from composefs_oci.names import manifest_stream, referrer_ref, tag_ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +29,16 @@ def forget_referrers(core: Core, stream: str | None) -> None:
 
 
 def _left(core: Core, stream: str, without: str | None = None) -> list[str]:
-    """Return the refs of an image's referrers, if no tag but ``without`` names it; those stay that are below a tag."""
-    named = {target for name, target in held_tags(core) if name != without}
-    if stream in named:
+    """Return the refs of what refers to an image, and to that, but for those below what a tag but ``without`` names."""
+    referring = referrers_of(core)  # before the tags: what is set with one meanwhile is not among them
+    if not referring:
         return []
-    pairs = referrers_below(core, digest_of_stream(stream))
-    kept = {
-        pair for _, artifact in pairs if manifest_stream(artifact) in named for pair in referrers_below(core, artifact)
-    }
-    return [referrer_ref(*pair) for pair in pairs if pair not in kept]
+    named = {target for name, target in held_tags(core) if name != without}
+    gone, kept = (
+        referrers_below(referring, [digest for digest in referring if manifest_stream(digest) in streams])
+        for streams in ({stream}, named)
+    )
+    return [referrer_ref(*pair) for pair in gone if pair not in set(kept)]
 
 
 def tag(request: Request, core: Core) -> dict[str, Any]:
