@@ -299,6 +299,35 @@ def test_what_a_tag_keeps_from_above_stays_when_an_artifact_loses_its_own(tmp_pa
     assert kept == {Path(image["digest"], signature["digest"]), Path(signature["digest"], note["digest"])}
 
 
+def test_other_tags_are_not_looked_at_where_a_tag_stays(tmp_path: Path, repo: Path) -> None:
+    source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
+    (repo / "streams/refs/oci").mkdir(parents=True)
+    (repo / "streams/refs/oci/dangling").symlink_to("../../oci-manifest-sha256:" + "0" * 64)
+    for _ in range(2):
+        done = cfsctl("--repo", repo, "--trace", "oci", "pull", source, "app")
+        assert "left out" not in done.stderr
+        assert '"method":"publish"' in done.stderr
+        assert '"method":"ref.list"' not in done.stderr
+
+
+@pytest.mark.parametrize("by", ["pull", "tag", "untag"])
+def test_a_tag_of_what_is_no_image_can_be_taken(tmp_path: Path, repo: Path, by: str) -> None:
+    layout = Layout()
+    image = layout.image(tar(a=b"a"))
+    layout.add(image, "1")
+    layout.add(referring(layout, image, b"signature\n"))
+    source = f"oci:{layout.write(tmp_path / 'layout')}:1"
+    pull(repo, source, "app", "--referrers")
+    streams = repo / "streams"
+    (streams / "other").symlink_to((streams / f"oci-manifest-{image['digest']}").readlink())
+    odd = streams / "refs/oci/odd"
+    odd.symlink_to("../../other")
+    commands = {"pull": ["pull", source], "tag": ["tag", "app"], "untag": ["untag"]}
+    cfsctl("--repo", repo, "oci", *commands[by], "odd")
+    assert odd.is_symlink() == (by != "untag")
+    assert by == "untag" or odd.readlink() == (streams / "refs/oci/app").readlink()
+
+
 def test_copy_keeps_the_images_of_both_sides(tmp_path: Path, repo: Path) -> None:
     source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
     with_format_2 = init(tmp_path / "other", "sha256", 2)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core
-    from composefs_ext.rows import RefUpdate, StreamName
+    from composefs_ext.rows import Published, RefUpdate, StreamName
     from composefs_oci.formats.descriptors import Descriptor, Manifest
     from composefs_oci.held import HeldManifest
     from composefs_oci.sources.source import Opener, Source
@@ -54,7 +54,7 @@ class Terms(NamedTuple):
 class Received(NamedTuple):
     """An image that is stored and named: its digests, the id of the manifest's stream, and its images by key.
 
-    ``expected`` is the variant that has the expected id.
+    ``expected`` is the variant that has the expected id, ``published`` what the names were before.
     """
 
     digest: str
@@ -63,6 +63,7 @@ class Received(NamedTuple):
     images: dict[str, str]
     counts: Counts
     expected: Variant | None
+    published: Published
 
 
 class _Here(NamedTuple):
@@ -110,7 +111,7 @@ class Receiver:
             config_id = self._put_config(here, document, images)
             verity = self._put_manifest(here.manifest, config_id)
             try:
-                self._publish(here, config_id, verity, images, refs)
+                published = self._publish(here, config_id, verity, images, refs)
                 break
             except ConflictError:  # somebody pulled the same meanwhile: what that made is kept
                 if attempt == _ATTEMPTS:
@@ -119,7 +120,7 @@ class Receiver:
                 held = here.config.images if here.config else {}
                 images = {key: image for key, image in held.items() if key.startswith(BOOT_PREFIX)} | made
         config = self._manifest.config.digest
-        return Received(self._digest, config, verity, images, self._counts, self._expected(images))
+        return Received(self._digest, config, verity, images, self._counts, self._expected(images), published)
 
     # What is here
 
@@ -259,7 +260,7 @@ class Receiver:
 
     def _publish(
         self, here: _Here, config_id: str, verity: str, images: dict[str, str], refs: Sequence[RefUpdate]
-    ) -> None:
+    ) -> Published:
         """Name everything.  Also if nothing is new: who pulled it may have been killed before it was durable."""
         layers: list[StreamName] = [
             {"name": layer_stream(digest), "id": stream, "if_exists": "replace"}
@@ -270,7 +271,7 @@ class Receiver:
         config |= here.config_expect  # type: ignore[typeddict-item]
         manifest: StreamName = {"name": manifest_stream(self._digest), "id": verity, "if_exists": "replace"}
         manifest |= here.manifest_expect  # type: ignore[typeddict-item]
-        self._core.publish(
+        return self._core.publish(
             streams=[*layers, config, manifest],
             images=[{"id": image} for image in sorted(set(images.values()))],
             refs=refs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ConflictError, NotFoundError
-from composefs_oci.commands.tags import forget_referrers, tagged_stream
+from composefs_oci.commands.tags import forget_referrers
 from composefs_oci.documents import config_refs, manifest_refs, put_document
 from composefs_oci.held import (
     find_manifest,
@@ -41,14 +41,13 @@ def copy(request: Request, core: Core) -> dict[str, Any]:
     held = [open_manifest(core, each, source=source) for each in digests]
     copied = core.repo_copy(source, streams=[manifest_stream(each) for each in digests]).result()
     ids = dict(zip(digests, (each.id for each in held), strict=True))
-    before = tagged_stream(core, name) if name else None
     for attempt in range(1, _ATTEMPTS + 1):
         streams: list[StreamName] = []
         images: set[str] = set()
         for each in digests:
             streams += _names(core, each, ids[each], images)
         try:
-            core.publish(
+            published = core.publish(
                 streams=list({row["name"]: row for row in streams}.values()),
                 images=[{"id": each} for each in sorted(images)],
                 refs=refs,
@@ -57,7 +56,8 @@ def copy(request: Request, core: Core) -> dict[str, Any]:
         except ConflictError:  # somebody pulls the same
             if attempt == _ATTEMPTS:
                 raise
-    forget_referrers(core, before)
+    if name:
+        forget_referrers(core, name, manifest_stream(digest), published)
     now = open_manifest(core, digest)
     lines = [f"Copied image {image}", f"manifest {digest}", f"config   {now.config}", f"verity   {now.id}"]
     lines += [f"tagged   {name}"] * (name is not None)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from composefs_ext.errors import ExtError, TooLargeError, UsageError
 from composefs_ext.text import human_bytes
 from composefs_ext.tuples import NamedTuple
-from composefs_oci.commands.tags import forget_referrers, tagged_stream
+from composefs_oci.commands.tags import forget_referrers
 from composefs_oci.formats.convert import as_oci
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of
@@ -50,9 +50,8 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
         document = source.manifest(platform)
         manifest = puller.parse(document)
         refs = puller.referrers(document.digest, manifest) if request.get("referrers") else []
-        before = tagged_stream(core, name)
         received = puller.receive(manifest, terms, [*refs, {"name": ref, "target": manifest_stream(manifest.digest)}])
-    forget_referrers(core, before)
+    forget_referrers(core, name, manifest_stream(manifest.digest), received.published)
     if platform is not None and manifest.manifest.is_image:
         _compare(core, manifest.manifest, platform)
     origin = None if document.digest == manifest.digest else document.digest

@@ -12,19 +12,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_ext.rows import RefRemoval
+    from composefs_ext.rows import Published, RefRemoval
 
-__all__ = ["forget_referrers", "list_tags", "tag", "tagged_stream", "untag"]
-
-
-def tagged_stream(core: Core, name: str) -> str | None:
-    """Return the manifest's stream that has a tag now, or None if there is no such tag."""
-    return dict(held_tags(core)).get(name)
+__all__ = ["forget_referrers", "list_tags", "tag", "untag"]
 
 
-def forget_referrers(core: Core, stream: str | None) -> None:
-    """Remove the refs that keep the referrers of an image of which a name was taken, if that was its last one."""
-    if stream is not None and (refs := _left(core, stream)):
+def forget_referrers(core: Core, name: str, now: str, published: Published) -> None:
+    """Remove the refs that keep the referrers of the image that had a tag before, if that was its last one.
+
+    ``now`` is the manifest's stream that the tag names since the call that answered ``published``.
+    """
+    [before] = (row["previous"] for row in published["refs"] if row["name"] == tag_ref(name))
+    if before not in (None, now) and (refs := _left(core, before)):
         core.publish(remove_refs=refs).result()
 
 
@@ -45,12 +44,11 @@ def tag(request: Request, core: Core) -> dict[str, Any]:
     """Give an image that is here one more name."""
     image, name = request.arguments["digest"], request.arguments["name"]
     digest = find_manifest(core, image)
-    before = tagged_stream(core, name)
     try:
-        core.publish(refs=[{"name": tag_ref(name), "target": manifest_stream(digest)}]).result()
+        published = core.publish(refs=[{"name": tag_ref(name), "target": manifest_stream(digest)}]).result()
     except NotFoundError:
         raise not_here(image) from None
-    forget_referrers(core, before)
+    forget_referrers(core, name, manifest_stream(digest), published)
     core.output(f"Tagged {digest} as {name}\n")
     return {"manifest": digest, "name": name}
 
