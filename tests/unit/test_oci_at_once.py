@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from composefs_ext import Core
+    from composefs_ext.rows import Published
 
 
 class Others:
@@ -52,9 +53,9 @@ def run(path: Path, command: str, monkeypatch: pytest.MonkeyPatch, others: Other
         digest = pull(Request({"command": ["pull"], "arguments": {"image": name}}), core)["config"]
         publish, names = Receiver._publish, copying._names
 
-        def slow_publish(receiver: Receiver, *rest: Any) -> None:
+        def slow_publish(receiver: Receiver, *rest: Any) -> Published:
             others.step_in(core, digest)
-            publish(receiver, *rest)
+            return publish(receiver, *rest)
 
         def slow_names(*arguments: Any) -> Any:
             rows = names(*arguments)
