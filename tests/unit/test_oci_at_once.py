@@ -10,11 +10,11 @@ import pytest
 from composefs_ext import Request
 from composefs_ext.errors import ConflictError
 from composefs_ext.testing import MemoryCore
-from composefs_oci.commands import copying
+from composefs_oci.commands import copying, tags
 from composefs_oci.commands.pull import pull
 from composefs_oci.documents import config_refs, put_document
 from composefs_oci.held import open_config, read_document
-from composefs_oci.names import CONFIG, config_stream
+from composefs_oci.names import CONFIG, config_stream, manifest_stream, referrer_ref, tag_ref
 from composefs_oci.receiving import Receiver
 from composefs_oci.variants import BOOT_PREFIX
 from support.oci_layout import simple
@@ -88,3 +88,34 @@ def test_others_who_do_not_cease(tmp_path: Path, command: str, monkeypatch: pyte
     with pytest.raises(ConflictError):
         run(tmp_path, command, monkeypatch, others)
     assert others.left == 1
+
+
+@pytest.mark.parametrize("command", ["pull", "copy", "tag", "untag"])
+def test_others_who_let_go_of_an_image_too(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refers to it is removed once, and who comes second has nothing to complain of."""
+    image, app, subject = f"oci:{simple().write(tmp_path / 'layout')}", tag_ref("app"), "sha256:" + "0" * 64
+    old, ref = manifest_stream(subject), referrer_ref(subject, subject)
+
+    def handler(_request: Request, core: Core) -> None:
+        pulled = pull(Request({"command": ["pull"], "arguments": {"image": image}}), core)
+        core.publish(
+            streams=[{"name": old, "id": pulled["verity"]}], refs=[{"name": each, "target": old} for each in (app, ref)]
+        ).result()
+        left = tags._left
+
+        def slow(*rest: Any, **options: Any) -> list[str]:
+            found = left(*rest, **options)
+            core.publish(remove_refs=found).result()
+            return found
+
+        monkeypatch.setattr(tags, "_left", slow)
+        copied = SimpleNamespace(result=lambda: {"objects": 0, "size": 0, "present": 0})
+        monkeypatch.setattr(core, "repo_copy", lambda *_, **__: copied)
+        arguments = {"image": image, "from": "itself", "digest": image, "name": "app"}
+        commands = {"pull": pull, "copy": copying.copy, "tag": tags.tag, "untag": tags.untag}
+        commands[command](Request({"command": [command], "arguments": arguments}), core)
+        named = {row["name"]: row["target"] for row in core.ref_list().result()}
+        now = manifest_stream(pulled["manifest"])
+        assert named == {tag_ref(image): now} | ({} if command == "untag" else {app: now})
+
+    MemoryCore(tmp_path, algorithm="sha256").run(handler, [command])

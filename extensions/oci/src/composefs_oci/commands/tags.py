@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["forget_referrers", "list_tags", "tag", "untag"]
 
+_ATTEMPTS = 5
+
 
 def forget_referrers(core: Core, name: str, now: str, published: Published) -> None:
     """Remove the refs that keep the referrers of the image that had a tag before, if that was its last one.
@@ -23,8 +25,22 @@ def forget_referrers(core: Core, name: str, now: str, published: Published) -> N
     ``now`` is the manifest's stream that the tag names since the call that answered ``published``.
     """
     [before] = (row["previous"] for row in published["refs"] if row["name"] == tag_ref(name))
-    if before not in (None, now) and (refs := _left(core, before)):
-        core.publish(remove_refs=refs).result()
+    if before not in (None, now):
+        _remove(core, before)
+
+
+def _remove(core: Core, stream: str, name: str | None = None) -> None:
+    """Remove an image's tag, if one is given, and with its last one the refs that keep its referrers."""
+    tags: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": stream}] if name else []
+    for attempt in range(1, _ATTEMPTS + 1):
+        removals = tags + _left(core, stream, without=name)
+        try:
+            if removals:
+                core.publish(remove_refs=removals).result()
+            return
+        except NotFoundError:  # others take tags from it too, and were first
+            if attempt == _ATTEMPTS:
+                raise
 
 
 def _left(core: Core, stream: str, without: str | None = None) -> list[str]:
@@ -58,9 +74,7 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
     name = request.arguments["name"]
     try:
         target = core.ref_get(tag_ref(name)).result()["target"]
-        remove: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": target}]
-        remove += _left(core, target, without=name)
-        core.publish(remove_refs=remove).result()
+        _remove(core, target, name)
     except NotFoundError:
         raise not_here(name) from None
     core.output(f"Removed tag {name}\n")
