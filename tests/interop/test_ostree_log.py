@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -119,8 +120,10 @@ def test_what_is_not_here_is_told_like_everywhere(target: Target) -> None:
 def test_a_commit_that_is_a_parent_keeps_its_own(source: Path, target: Target, refs: tuple[str, str]) -> None:
     ostree(source, "refs", "--create=os/old", f"{REF}^")
     pull = ("ostree", "pull-local", source, *refs, "--depth=1", "--disable-verify-bindings")
-    traced = cfsctl("--repo", target.path, "--trace", *pull).stderr
-    assert traced.count('"method":"image.put"') == 3
+    done = cfsctl("--repo", target.path, "--trace", *pull, "--json")
+    assert done.stderr.count('"method":"image.put"') == 3
+    rows = json.loads(done.stdout)["pulled"]
+    assert [sum(row[key] for row in rows) for key in ("metadata_fetched", "files_fetched")] == [7, 3]
     cfsctl("--repo", target.path, "gc")
     history = [ostree(source, "rev-parse", f"os/old{each}").stdout.strip() for each in ("", "^")]
     assert [row["commit"] for row in target.json("log", "os/old")["commits"]] == history

@@ -155,7 +155,7 @@ class Commits:
         self.rows[here.name] = row
         if here.image is not None:
             self.images.add(here.image)
-        known.here, known.parent = here, parent
+        known.here, known.parent = here._replace(metadata=0, files=0, parts=0), parent  # that is counted once
         return here
 
     def _suffices(self, held: Held) -> bool:

@@ -87,9 +87,8 @@ class Mirrored:
         is_enough = len(self._late.intersection(asked)) >= _MAX_SILENT
         is_lacked = any(isinstance(error, NotFoundError) for error in asked.values())
         if following is None or is_enough or (is_lacked and following in self._late):
-            best = next(iter(asked.values()))
-            if isinstance(best, NotFoundError):  # its word counts, and not what became of the others
-                fetch.error = best
+            # The word of the mirror that was best at first counts, and not what became of the others.
+            fetch.error = asked[min(asked)]
             return False
         fetch.attempts = 0
         self._asked[fetch] = {**asked, following: None}
