@@ -195,6 +195,19 @@ def test_authorities_that_are_too_many(tmp_path: Path, target: Target, certifica
     assert f"{directory}/a.crt has more than 16777216 bytes" in told
 
 
+def test_a_bundle_of_authorities_may_be_large(
+    tmp_path: Path, target: Target, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = certificate_directory(tmp_path / "certs", certificates)
+    bundle = (directory / "ca.crt").rename(tmp_path / "bundle")
+    with bundle.open("ab") as file:
+        file.write(b"\n" * (16 << 20))
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with demanding(certificates, VERSIONS[1]) as (place, handshakes):
+        assert "wants a client certificate" in oci_error(target, place, directory)
+    assert handshakes
+
+
 @pytest.mark.parametrize("has_more", [False, True])
 @pytest.mark.parametrize(
     ("what", "status", "why"),

@@ -20,18 +20,20 @@ __all__ = ["Trust", "find_trust", "show", "trusting"]
 _CERT_FILE = "SSL_CERT_FILE"
 _SYSTEM_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _MAX_FILE = 16 << 20
+"""Bytes of one of a registry's own files; the system's bundle, and what a user names in its place, has no bound."""
 
 
 class Trust(NamedTuple):
     """``client`` are the files of the client's certificate and key; not to ``verify`` is to trust whoever it is.
 
-    ``files`` are those with the authorities, none for those of the library, and ``directories`` hold further ones, in
-    files that are named by hashes, as OpenSSL has them.
+    ``bundle`` is the file with the authorities, None for those of the library, and ``added`` are files with further
+    ones; so are those in ``directories``, which are named by hashes, as OpenSSL has them.
     """
 
     verify: bool
     client: tuple[str, str] | None
-    files: tuple[str, ...] = ()
+    bundle: str | None = None
+    added: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
 
 
@@ -51,20 +53,21 @@ def find_trust(registry: str, access: Access) -> Trust:
     if not access.tls_verify:
         return Trust(False, client)
     system = os.environ.get(_CERT_FILE) or next(filter(os.path.exists, _SYSTEM_FILES), None)
-    added = [f"{directory}/{name}" for name in names if name.endswith(".crt")]
+    added = tuple(f"{directory}/{name}" for name in names if name.endswith(".crt"))
     directories = tuple(filter(None, os.environ.get("SSL_CERT_DIR", "").split(":")))
-    return Trust(True, client, (*([system] if system else []), *added), directories)
+    return Trust(True, client, system, added, directories)
 
 
 def trusting(trust: Trust) -> ssl.SSLContext:
     """Return how to speak TLS with those that are trusted; raise an error that names the file that is at fault."""
-    for path in trust.files:
+    files = (*filter(None, [trust.bundle]), *trust.added)
+    for path in files:
         with _open(path) as file:  # the library that reads them would wait for a named pipe
-            if os.fstat(file.fileno()).st_size > _MAX_FILE:
+            if path in trust.added and os.fstat(file.fileno()).st_size > _MAX_FILE:
                 raise _unusable(path, TooLargeError(f"{path} has more than {_MAX_FILE} bytes"))
     try:
-        context = ssl.create_default_context(cafile=trust.files[0] if trust.files else None)
-        for path in trust.files[1:]:
+        context = ssl.create_default_context(cafile=trust.bundle)
+        for path in trust.added:
             context.load_verify_locations(path)
         # Python 3.13 refuses authorities without the extensions of RFC 5280, as many are that people make themselves;
         # skopeo and libcurl take them.
@@ -72,7 +75,7 @@ def trusting(trust: Trust) -> ssl.SSLContext:
         for directory in trust.directories:
             context.load_verify_locations(capath=directory)
     except ssl.SSLError as error:
-        for path in trust.files:
+        for path in files:
             _check_certificates(path)
         raise ExtError(f"the certificates of authorities cannot be read: {error.reason}") from None
     return context
