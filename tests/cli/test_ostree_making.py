@@ -688,6 +688,10 @@ def test_a_ref_where_a_directory_is_and_a_directory_where_a_ref_is(made: Target,
     failed = made.ostree("export", "main", tmp_path / "out", "--reference=a/b/c", status=5)
     assert "is not a directory but a file" in failed.stderr
     assert "one ref's name cannot be the beginning" in failed.stderr
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out/refs/heads/app").symlink_to(tmp_path / "elsewhere")
+    failed = made.ostree("export", "main", tmp_path / "out", "--reference=app/b", status=5)
+    assert "app is not a directory but a file or a symlink (a repository has its objects and refs in" in failed.stderr
     assert "not an ostree ref" in made.ostree("export", "main", tmp_path / "out", "--reference=../x", status=2).stderr
     # A name that composefs-rs has given is not silently left out.
     streams = made.path / "streams/refs/ostree"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from composefs_ext.errors import CorruptError
 from composefs_ostree.exporting.unfinished import DIRECTORY
@@ -58,10 +59,11 @@ class Directories:
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
+            is_ref = path.startswith("refs/heads/") and stat.S_ISREG(os.lstat(name, dir_fd=above_fd).st_mode)
             raise CorruptError(
                 f"{self._path}/{path} is not a directory but a file or a symlink",
                 hint="one ref's name cannot be the beginning of another's path"
-                if path.startswith("refs/heads/")
+                if is_ref
                 else "a repository has its objects and refs in itself",
                 subject=f"{self._path}/{path}",
             ) from None
