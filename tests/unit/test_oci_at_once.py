@@ -90,11 +90,15 @@ def test_others_who_do_not_cease(tmp_path: Path, command: str, monkeypatch: pyte
     assert others.left == 1
 
 
+@pytest.mark.parametrize("is_pulled", [False, True], ids=["let go of", "pulled"])
 @pytest.mark.parametrize("command", ["pull", "copy", "tag", "untag"])
-def test_others_who_let_go_of_an_image_too(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What refers to it is removed once, and who comes second has nothing to complain of."""
+def test_others_who_let_go_of_an_image_or_pull_it(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, *, is_pulled: bool
+) -> None:
+    """What refers to it is removed once, and who comes second has nothing to complain of; with a new tag it stays."""
     image, app, subject = f"oci:{simple().write(tmp_path / 'layout')}", tag_ref("app"), "sha256:" + "0" * 64
     old, ref = manifest_stream(subject), referrer_ref(subject, subject)
+    kept = [tag_ref("other"), ref] if is_pulled else []
 
     def handler(_request: Request, core: Core) -> None:
         pulled = pull(Request({"command": ["pull"], "arguments": {"image": image}}), core)
@@ -105,7 +109,10 @@ def test_others_who_let_go_of_an_image_too(tmp_path: Path, command: str, monkeyp
 
         def slow(*rest: Any, **options: Any) -> list[str]:
             found = left(*rest, **options)
-            core.publish(remove_refs=found).result()
+            if is_pulled:
+                core.publish(refs=[{"name": each, "target": old} for each in kept]).result()
+            else:
+                core.publish(remove_refs=found).result()
             return found
 
         monkeypatch.setattr(tags, "_left", slow)
@@ -116,6 +123,7 @@ def test_others_who_let_go_of_an_image_too(tmp_path: Path, command: str, monkeyp
         commands[command](Request({"command": [command], "arguments": arguments}), core)
         named = {row["name"]: row["target"] for row in core.ref_list().result()}
         now = manifest_stream(pulled["manifest"])
-        assert named == {tag_ref(image): now} | ({} if command == "untag" else {app: now})
+        moved = {} if command == "untag" else {app: now}
+        assert named == {tag_ref(image): now} | moved | dict.fromkeys(kept, old)
 
     MemoryCore(tmp_path, algorithm="sha256").run(handler, [command])

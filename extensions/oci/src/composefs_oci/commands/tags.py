@@ -33,10 +33,13 @@ def _remove(core: Core, stream: str, name: str | None = None) -> None:
     """Remove an image's tag, if one is given, and with its last one the refs that keep its referrers."""
     tags: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": stream}] if name else []
     for attempt in range(1, _ATTEMPTS + 1):
-        removals = tags + _left(core, stream, without=name)
+        left = _left(core, stream, without=name)
         try:
-            if removals:
-                core.publish(remove_refs=removals).result()
+            if tags or left:
+                core.publish(remove_refs=[*tags, *left]).result()
+            if left and stream in dict(held_tags(core)).values():  # who pulls it meanwhile has set them for this tag
+                again = [(ref, manifest_stream(ref.rpartition("/")[2])) for ref in left]
+                core.publish(refs=[{"name": ref, "target": target} for ref, target in again]).result()
             return
         except NotFoundError:  # others take tags from it too, and were first
             if attempt == _ATTEMPTS:
