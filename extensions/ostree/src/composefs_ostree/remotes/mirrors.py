@@ -87,8 +87,8 @@ class Mirrored:
         is_enough = len(self._late.intersection(asked)) >= _MAX_SILENT
         is_lacked = any(isinstance(error, NotFoundError) for error in asked.values())
         if following is None or is_enough or (is_lacked and following in self._late):
-            # The word of the mirror that was best at first counts, and not what became of the others.
-            fetch.error = asked[min(asked)]
+            # The word of the mirror counts that was the best when all were asked, unless it is late.
+            fetch.error = asked[min(asked, key=lambda number: (number in self._late, number))]
             return False
         fetch.attempts = 0
         self._asked[fetch] = {**asked, following: None}
