@@ -80,11 +80,15 @@ def test_several_files_of_an_image_are_one_work(made: Path) -> None:
     assert [json.loads(event)["kind"] for event in told] == ["started", "done"]
 
 
-def test_few_files_that_take_long_are_told_before_they_are_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more", [(), ("-e", "inject=clone,clone3:error=EAGAIN")], ids=["other processes", "none may be started"]
+)
+def test_few_files_that_take_long_are_told_before_they_are_done(tmp_path: Path, more: tuple[str, ...]) -> None:
     for number in range(9):
         (tmp_path / str(number)).write_bytes(bytes(100))
-    slow = (require("strace"), "-qqq", "-o", "/dev/null", "-e", "inject=flistxattr:delay_enter=300000")
+    slow = (require("strace"), "-qqq", "-o", "/dev/null", "-e", "inject=flistxattr:delay_enter=300000", *more)
     done = run(*slow, CFSCTL, "--no-repo", "--progress", "json", "compute-id", "--no-propagate-usr-to-root", tmp_path)
     first, *_ = map(json.loads, done.stderr.splitlines())
     assert (first["kind"], first["label"]) == ("started", str(tmp_path))
     assert first["done"] < 9
+    assert len(done.stdout) == 129

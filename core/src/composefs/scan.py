@@ -287,8 +287,13 @@ class _Hashing(Closing):
         self.names += names
         if self.report is None or self.processes == 1:
             return
-        if self.names > _UNREPORTED_NAMES or monotonic() > self.quiet_until:
-            self.begun()
+        if self.pool is None and (self.names > _UNREPORTED_NAMES or monotonic() > self.quiet_until):
+            try:
+                self.begun()
+            except ComposefsError:  # where there may be no others, as long as it takes alone
+                self.close()
+                self.pool, self.processes = None, 1
+                self.tell()
 
     def begun(self) -> FilePool:
         """Return the other processes, started; reports begin with them."""
