@@ -19,17 +19,18 @@ from composefs_ostree.fetching.bare import BareReader
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
+from support.descriptors import descriptors, left_open
 
 LIMIT = 64
 UNPACKED = Packs(Staging("."), ())
 
 
 @pytest.fixture(autouse=True)
-def descriptors() -> Iterator[None]:
+def nothing_left_open() -> Iterator[None]:
     """None is left open: a repository has a million objects, and a process may have a thousand open."""
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     yield
-    assert os.listdir("/proc/self/fd") == before
+    assert not left_open(before)
 
 
 def an_object(directory: Path, content: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import lzma
 import mmap
@@ -43,6 +42,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
 from composefs_ostree.formats.fileheader import make_head, with_size
 from composefs_ostree.formats.names import ObjectType
+from support.descriptors import descriptors, left_open
 from support.ostree_delta import (
     LINK,
     REGULAR,
@@ -69,10 +69,9 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     A part has a hundred thousand files, and a process may have a thousand open.
     """
     monkeypatch.chdir(tmp_path)
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     yield tmp_path
-    gc.collect()  # maps that an error speaks of
-    assert os.listdir("/proc/self/fd") == before
+    assert not left_open(before)
 
 
 def sources(wanted: bytes) -> memoryview:

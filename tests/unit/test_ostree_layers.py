@@ -24,6 +24,7 @@ from composefs_ostree.committing.dumps import dump_listing
 from composefs_ostree.committing.inodes import Directory, Meta
 from composefs_ostree.committing.layers import Layers
 from composefs_ostree.committing.tarball import tar_listing
+from support.descriptors import descriptors, left_open
 
 if TYPE_CHECKING:
     from composefs_ext import Core
@@ -115,9 +116,9 @@ def test_each_job_is_read_from_the_tree_that_has_it(tmp_path: Path, with_core: C
                 )
         layers.close()
 
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     with_core(check)
-    assert os.listdir("/proc/self/fd") == before
+    assert not left_open(before)
 
 
 def test_an_archive_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Callable[..., None]) -> None:

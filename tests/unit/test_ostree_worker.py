@@ -29,6 +29,7 @@ from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.worker import Worker
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
+from support.descriptors import descriptors, left_open
 
 if TYPE_CHECKING:
     from composefs_ostree.fetching.files import Files
@@ -222,11 +223,11 @@ def test_nothing_that_was_read_stays_open(tmp_path: Path, way: str) -> None:
     files: Files = archive(tmp_path)(packs)
     if way == "a transport":
         files = FetchedFiles(DirectoryTransport(str(tmp_path)), SmallContents(64, packs))
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     for number, file_id in enumerate([*ids, bytes(32)]):
         files.start(file_id, str(tmp_path / f"staged-{number}"))
     assert [len(row) for row in files.step()] == [4, 4, 4, 2, 2]
-    assert os.listdir("/proc/self/fd") == before
+    assert not left_open(before)
     assert sorted(path.name for path in tmp_path.glob("staged*")) == ["staged-0", "staged-1", "staged-2"]
 
 
