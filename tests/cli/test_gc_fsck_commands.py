@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -124,12 +125,13 @@ def test_fsck(made: Populated) -> None:
 
 
 def test_fsck_tells_that_there_is_no_meta_json_and_the_remedy_makes_one(made: Populated) -> None:
-    (made.path / "meta.json").unlink()
-    fsck = ("--repo", made.path, "fsck")
+    path = made.path.rename(made.path.with_name("of old"))
+    (path / "meta.json").unlink()
+    fsck = ("--repo", path, "fsck")
     assert cfsctl(*fsck).stdout.splitlines()[0] == "meta.json: absent"
     report = json.loads(cfsctl(*fsck, "--json").stdout)
     assert (report["ok"], report["has_metadata"]) == (True, False)
-    remedy = cfsctl("--repo", made.path, "gc", status=7).stderr.split("`")[1].split()
+    remedy = shlex.split(cfsctl("--repo", path, "gc", status=7).stderr.split("`")[1])
     assert remedy[0] == "cfsctl"
     cfsctl(*remedy[1:])
     assert cfsctl(*fsck).stdout.splitlines()[0] == "meta.json: ok"

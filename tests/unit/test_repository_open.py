@@ -101,14 +101,14 @@ def test_init_of_a_secure_repository_without_fs_verity_leaves_no_repository(
 
 @pytest.mark.parametrize("there", ["nothing", "an empty directory", "a file"])
 def test_no_repository_says_how_to_make_one(tmp_path: Path, there: str) -> None:
-    path = tmp_path / "repo"
+    path = tmp_path / "the repo"
     if there == "an empty directory":
         path.mkdir()
     elif there == "a file":
         path.touch()
     with pytest.raises(NotFoundError, match="there is no repository at") as caught:
         Repository.open(path)
-    assert caught.value.hint == f"make one with `cfsctl init {path}`"
+    assert caught.value.hint == f"make one with `cfsctl init '{path}'`"
 
 
 def test_what_the_caller_insists_on(path: Path) -> None:

@@ -164,11 +164,13 @@ class Repository(Closing):
 def _require_write_access(root: int, path: str, state: metafile.State) -> None:
     """Raise ReadOnlyError, with the reason, unless the repository can be written."""
     if state.legacy:
+        from shlex import quote
+
         like = f"--algorithm {state.meta.algorithm.meta_name}{'' if state.secure else ' --insecure'}"
         raise ReadOnlyError(
             f"the repository {path} has no {metafile.META}: it is from before composefs-rs 0.7",
             subject=path,
-            hint=f"upgrade it with `cfsctl init --ensure {like} {path}`",
+            hint=f"upgrade it with `cfsctl init --ensure {like} {quote(path)}`",
         )
     if unknown := state.meta.unknown_features:
         raise ReadOnlyError(

@@ -70,7 +70,10 @@ def lock_root(
 
 def no_repository(path: str) -> NotFoundError:
     """Make the error for a directory that is no repository."""
-    return NotFoundError(f"there is no repository at {path}", subject=path, hint=f"make one with `cfsctl init {path}`")
+    from shlex import quote
+
+    hint = f"make one with `cfsctl init {quote(path)}`"
+    return NotFoundError(f"there is no repository at {path}", subject=path, hint=hint)
 
 
 def is_there(root: int) -> bool:

@@ -202,8 +202,10 @@ class Objects:
         """Raise CorruptError unless an open file has the digest, by fs-verity if the repository is secure."""
         if self.measured(fd, object_id):
             return
-        with self._store.doing(f"reading object {object_id}"):
+        try:
             actual = fsverity.digest_fd(fd, self.algorithm).hex()
+        except OSError as error:
+            raise self._store.failed(error, f"reading object {object_id}") from error
         _check_digest(actual, object_id)
 
     def measured(self, fd: int, object_id: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -79,7 +80,7 @@ def _source(path: str, settings: Settings) -> Repository:
 def _find(source: Repository, name: str) -> Found:
     from composefs.repository.lookup import find
 
-    hint = f"`cfsctl --repo {source.path} ref list` lists the refs there"
+    hint = f"`cfsctl --repo {shlex.quote(str(source.path))} ref list` lists the refs there"
     with telling(source, "stream", "image"), hinting(NotFoundError, hint):
         return find(source, name)
 
