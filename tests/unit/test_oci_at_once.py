@@ -107,12 +107,12 @@ def test_others_who_let_go_of_an_image_or_pull_it(
         ).result()
         left = tags._left
 
-        def slow(*rest: Any, **options: Any) -> list[str]:
+        def slow(*rest: Any, **options: Any) -> list[tuple[str, str]]:
             found = left(*rest, **options)
             if is_pulled:
                 core.publish(refs=[{"name": each, "target": old} for each in kept]).result()
             else:
-                core.publish(remove_refs=found).result()
+                core.publish(remove_refs=[referrer_ref(*pair) for pair in found]).result()
             return found
 
         monkeypatch.setattr(tags, "_left", slow)
@@ -127,3 +127,41 @@ def test_others_who_let_go_of_an_image_or_pull_it(
         assert named == {tag_ref(image): now} | moved | dict.fromkeys(kept, old)
 
     MemoryCore(tmp_path, algorithm="sha256").run(handler, [command])
+
+
+@pytest.mark.parametrize("by", ["a pull of what it refers to", "a new tag and a gc"])
+def test_others_who_need_what_refers_to_an_artifact(tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of it stays, below whatever has got a tag; what a gc has taken meanwhile is nobody's mistake."""
+    image = f"oci:{simple().write(tmp_path / 'layout')}"
+    subject, signature, note, other = (f"sha256:{digit * 64}" for digit in "0123")
+    of_signature = {referrer_ref(signature, each): manifest_stream(each) for each in (note, other)}
+    if by == "a new tag and a gc":
+        new = of_signature | {tag_ref("new"): manifest_stream(signature)}
+    else:
+        above = {tag_ref("app"): manifest_stream(subject), referrer_ref(subject, signature): manifest_stream(signature)}
+        new = of_signature | above
+    memory = MemoryCore(tmp_path, algorithm="sha256")
+
+    def handler(_request: Request, core: Core) -> None:
+        def set_refs(refs: dict[str, str]) -> None:
+            core.publish(refs=[{"name": name, "target": target} for name, target in refs.items()]).result()
+
+        pulled = pull(Request({"command": ["pull"], "arguments": {"image": image}}), core)
+        names = [manifest_stream(each) for each in (subject, signature, note, other)]
+        core.publish(streams=[{"name": name, "id": pulled["verity"]} for name in names]).result()
+        set_refs(of_signature | {tag_ref("mine"): manifest_stream(signature)})
+        left = tags._left
+
+        def slow(*rest: Any, **options: Any) -> list[tuple[str, str]]:
+            found = left(*rest, **options)
+            set_refs(new)
+            if by == "a new tag and a gc":
+                del memory.stream_names[manifest_stream(note)], new[referrer_ref(signature, note)]
+            monkeypatch.setattr(tags, "_left", left)
+            return found
+
+        monkeypatch.setattr(tags, "_left", slow)
+        tags.untag(Request({"command": ["untag"], "arguments": {"name": "mine"}}), core)
+        assert memory.refs == new | {tag_ref(image): manifest_stream(pulled["manifest"])}
+
+    memory.run(handler, ["untag"])

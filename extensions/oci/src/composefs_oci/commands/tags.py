@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_ext.rows import Published, RefRemoval
+    from composefs_ext.rows import Published, RefRemoval, RefUpdate
 
 __all__ = ["forget_referrers", "list_tags", "tag", "untag"]
 
@@ -36,27 +36,41 @@ def _remove(core: Core, stream: str, name: str | None = None) -> None:
         left = _left(core, stream, without=name)
         try:
             if tags or left:
-                core.publish(remove_refs=[*tags, *left]).result()
-            if left and stream in dict(held_tags(core)).values():  # who pulls it meanwhile has set them for this tag
-                again = [(ref, manifest_stream(ref.rpartition("/")[2])) for ref in left]
-                core.publish(refs=[{"name": ref, "target": target} for ref, target in again]).result()
-            return
+                core.publish(remove_refs=[*tags, *(referrer_ref(*pair) for pair in left)]).result()
+            break
         except NotFoundError:  # others take tags from it too, and were first
             if attempt == _ATTEMPTS:
                 raise
+    if left:
+        _set_again(core, left)
 
 
-def _left(core: Core, stream: str, without: str | None = None) -> list[str]:
-    """Return the refs of what refers to an image, and to that, but for those below what a tag but ``without`` names."""
+def _set_again(core: Core, removed: list[tuple[str, str]]) -> None:
+    """Set those removed refs again that a tag needs: who has pulled meanwhile has set them for it."""
+    named = {target for _, target in held_tags(core)}
+    referring = referrers_of(core)
+    for subject, artifact in removed:
+        referring.setdefault(subject, []).append(artifact)
+    needed = set(_below(referring, named))
+    for subject, artifact in removed:
+        if (subject, artifact) in needed:
+            ref: RefUpdate = {"name": referrer_ref(subject, artifact), "target": manifest_stream(artifact)}
+            core.publish(refs=[ref]).found()  # None if a gc has taken the artifact
+
+
+def _left(core: Core, stream: str, without: str | None = None) -> list[tuple[str, str]]:
+    """Return what refers to an image, and to that, but for what is below what a tag but ``without`` names."""
     referring = referrers_of(core)  # before the tags: what is set with one meanwhile is not among them
     if not referring:
         return []
     named = {target for name, target in held_tags(core) if name != without}
-    gone, kept = (
-        referrers_below(referring, [digest for digest in referring if manifest_stream(digest) in streams])
-        for streams in ({stream}, named)
-    )
-    return [referrer_ref(*pair) for pair in gone if pair not in set(kept)]
+    kept = set(_below(referring, named))
+    return [pair for pair in _below(referring, {stream}) if pair not in kept]
+
+
+def _below(referring: dict[str, list[str]], streams: set[str]) -> list[tuple[str, str]]:
+    """Return what refers to the manifests of these streams, as :func:`referrers_below` does."""
+    return referrers_below(referring, [digest for digest in referring if manifest_stream(digest) in streams])
 
 
 def tag(request: Request, core: Core) -> dict[str, Any]:
