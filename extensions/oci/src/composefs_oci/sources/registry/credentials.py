@@ -96,13 +96,14 @@ def _look_up(fields: Fields, registry: str, repository: str) -> Credentials | No
         if name in helpers:
             return _ask(helpers[name], name)
     auths = fields.inner("auths")
-    # Of several the shortest stays: Docker keeps tokens for itself beside a login, at …/v1/access-token and the like.
-    entries = {_registry_of(key): key for key in sorted(auths.keys(), key=len, reverse=True)} if auths else {}
+    # Of several the shortest with a login counts: Docker keeps tokens for itself beside it, at …/v1/access-token.
+    keys = sorted(auths.keys(), key=lambda key: (len(key), key.startswith("http:"))) if auths else []
     for name in _names(registry, repository):
-        if auths and name in entries and (entry := auths.inner(entries[name])):
-            found = _entry(entry)
-            if found is not None:
-                return found
+        for key in keys:
+            if auths and _registry_of(key) == name and (entry := auths.inner(key)):
+                found = _entry(entry)
+                if found is not None:
+                    return found
     store = fields.text("credsStore", "")
     if store:
         return _ask(store, "https://index.docker.io/v1/" if registry == "docker.io" else registry)
