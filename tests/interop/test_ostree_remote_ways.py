@@ -300,6 +300,17 @@ def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None
         assert "list: not found" in pulls(target, "o", BRANCH, status=3)
 
 
+def test_a_mirror_that_breaks_makes_no_file_needed(tmp_path: Path, target: Target, source: Path) -> None:
+    """A commit need not have signatures: what the other mirror has not got is not there."""
+    with serve(source) as broken, serve(source) as good, serve(tmp_path) as server:
+        (tmp_path / "list").write_text(f"{broken.url}\n{good.url}\n")
+        remote(target, f"mirrorlist={server.url}/list")
+        for path in ("/objects/*", "/delta-indexes/*", "/summary*"):
+            broken.fault(path, Fault(status=503))
+        pulls(target, "o", BRANCH)
+        assert broken.count("/config") == good.count("*.commitmeta") == 1
+
+
 @pytest.fixture
 def silent(tmp_path: Path, source: Path) -> list[str]:
     """The names of twelve mirrors below ``root``, beside ``good``."""

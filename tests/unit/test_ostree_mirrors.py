@@ -49,11 +49,11 @@ def test_late_mirrors_are_not_asked_for_what_any_other_lacks() -> None:
     mirrors = [Mirror(error) for error in errors]
     fetch = ends(Mirrored(mirrors, late=1))
     assert [mirror.asked for mirror in mirrors] == [1, 1, 1, 0]
-    assert fetch.error is errors[0]
+    assert fetch.error is errors[1]
 
 
 def test_whichever_was_asked_first_the_best_one_s_word_is_told() -> None:
     """Of many files under way, the first that fails ends a pull: which that is must not decide what is said."""
-    errors = [NetworkError("best"), NetworkError("nobody listens there"), NotFoundError("a page of somebody's")]
+    errors = [NetworkError("best"), NetworkError("nobody listens there"), TimedOutError("late")]
     together = Mirrored([Mirror(error) for error in errors])
     assert [ends(together).error for _ in range(4)] == [errors[0]] * 4

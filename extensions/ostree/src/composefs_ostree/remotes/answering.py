@@ -48,7 +48,8 @@ class Search:
     def run(self) -> tuple[list[int], list[int]]:
         """Return the order in which to ask mirrors from now on, and those that have kept us waiting in vain.
 
-        The first is one that has brought its fetch.  If there is none, the error of the first mirror is raised.
+        In neither are those that answer and are no repository.  The first is one that has brought its fetch.  If there
+        is none, the error of the first mirror is raised.
         """
         while self._unasked or self._asked:
             if self._unasked and monotonic() >= self._due:
@@ -57,8 +58,9 @@ class Search:
                 if self._mirrors[number].step() and self._is_good(number):
                     silent = [number for number, error in self._errors.items() if isinstance(error, TimedOutError)]
                     late = sorted([*silent, *self._asked])
-                    others = [other for other in range(len(self._mirrors)) if other not in (number, *late)]
-                    return [number, *others], late
+                    strangers = [other for other, error in self._errors.items() if not isinstance(error, NetworkError)]
+                    left_out = {number, *late, *strangers}
+                    return [number, *(other for other in range(len(self._mirrors)) if other not in left_out)], late
             if self._asked and wait(self, [self._core.fileno()]):
                 self._core.pump(0)
         raise self._errors[0]

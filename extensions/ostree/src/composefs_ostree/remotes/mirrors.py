@@ -87,13 +87,20 @@ class Mirrored:
         is_enough = len(self._late.intersection(asked)) >= _MAX_SILENT
         is_lacked = any(isinstance(error, NotFoundError) for error in asked.values())
         if following is None or is_enough or (is_lacked and following in self._late):
-            # The word of the mirror counts that was the best when all were asked, unless it is late.
-            fetch.error = asked[min(asked, key=lambda number: (number in self._late, number))]
+            fetch.error = min(asked.items(), key=self._word)[1]
             return False
         fetch.attempts = 0
         self._asked[fetch] = {**asked, following: None}
         self._mirrors[following].start(fetch)
         return True
+
+    def _word(self, answer: tuple[int, ExtError | None]) -> tuple[bool, bool, int]:
+        """Order what the mirrors say of a file that none brings, whatever the order in which they were asked.
+
+        One that has no such file counts: not every file is everywhere, nor needed.  Then the best one's word does.
+        """
+        number, error = answer
+        return not isinstance(error, NotFoundError), number in self._late, number
 
     def _put_off(self, number: int) -> None:
         self._order.remove(number)
