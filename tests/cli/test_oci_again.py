@@ -328,6 +328,35 @@ def test_a_tag_of_what_is_no_image_can_be_taken(tmp_path: Path, repo: Path, by: 
     assert by == "untag" or odd.readlink() == (streams / "refs/oci/app").readlink()
 
 
+@pytest.mark.parametrize("name", ["odd", "subject/odd", "subject/artifact/odd", "subject/artifact"])
+def test_refs_that_say_nothing_are_let_alone_among_those_of_what_refers_to_an_image(
+    tmp_path: Path, repo: Path, name: str
+) -> None:
+    """Such as name no manifest, or another one than they are called by."""
+    layout = Layout()
+    image, new = (layout.image(tar(a=content)) for content in (b"old" * 100, b"new" * 100))
+    for tag, each in (("1", image), ("new", new)):
+        layout.add(each, tag)
+    layout.add(referring(layout, image, b"signature\n"))
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    pull(repo, f"{source}:new", "newer")
+    pull(repo, f"{source}:1", "app", "--referrers")
+    streams = repo / "streams"
+    (streams / "other").symlink_to((streams / f"oci-manifest-{new['digest']}").readlink())
+    odd = (
+        streams
+        / "refs/oci-referrers"
+        / name.replace("subject", image["digest"]).replace("artifact", "sha256:" + "0" * 64)
+    )
+    odd.parent.mkdir(exist_ok=True)
+    target = "other" if name.endswith("odd") else f"oci-manifest-{new['digest']}"
+    odd.symlink_to(os.path.relpath(streams / target, odd.parent))
+    assert [each["referrer_count"] for each in images(repo)] == [1, 0]
+    assert len(json.loads(cfsctl("--repo", repo, "oci", "referrers", "app", "--json").stdout)["referrers"]) == 1
+    cfsctl("--repo", repo, "oci", "tag", "newer", "app")
+    assert [path for path in (streams / "refs/oci-referrers").rglob("*") if path.is_symlink()] == [odd]
+
+
 def test_copy_keeps_the_images_of_both_sides(tmp_path: Path, repo: Path) -> None:
     source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
     with_format_2 = init(tmp_path / "other", "sha256", 2)
@@ -404,11 +433,11 @@ def test_what_is_not_here_is_named(repo: Path) -> None:
 
 
 def test_a_copy_says_where_it_has_looked_and_what_is_no_digest_is_told_to_be(tmp_path: Path, repo: Path) -> None:
-    other = init(tmp_path / "other")
+    other = init(tmp_path / "an other")
     for name in ("none:1", f"sha256:{hashlib.sha256(b'').hexdigest()}"):
         told = the_error("--repo", repo, "oci", "copy", name, "--from", other, status=3)
         assert f"no image in {other} is called '{name}'" in told
-        assert f"cfsctl --repo {other} oci images" in told
+        assert f"cfsctl --repo '{other}' oci images" in told
         (tmp_path / "none").mkdir(exist_ok=True)
         told = the_error("--repo", repo, "oci", "copy", name, "--from", tmp_path / "none", status=3)
         assert told == f"cfsctl: there is no repository at {tmp_path}/none (check the path after --from)\n"

@@ -150,7 +150,9 @@ def referrers_of(core: Core, subject: str | None = None, source: str | None = No
     """Return, by the digest of what they refer to, the digests of the artifacts that refer to something."""
     found: dict[str, list[str]] = {}
     for row in core.ref_list(referrer_ref(subject, "") if subject else f"{REFERRER_REFS}/", source).result():
-        found.setdefault(row["name"].split("/")[1], []).append(digest_of_stream(row["target"]))
+        about, _, artifact = row["name"].removeprefix(f"{REFERRER_REFS}/").partition("/")
+        if row["target"] == manifest_stream(artifact):  # any other ref says nothing of the sort
+            found.setdefault(about, []).append(artifact)
     return {digest: sorted(each) for digest, each in found.items()}
 
 
@@ -180,7 +182,9 @@ def _require_repository(source: str | None, error: NotFoundError) -> None:
 
 def not_here(name: str, source: str | None = None) -> NotFoundError:
     """Return the error for an image that is not here, or not in the repository ``source``."""
-    where, repo = ("here", "") if source is None else (f"in {source}", f"--repo {source} ")
+    from shlex import quote
+
+    where, repo = ("here", "") if source is None else (f"in {source}", f"--repo {quote(source)} ")
     hint = f"cfsctl {repo}oci images lists those that are"
     if name.startswith(f"{TAG_REFS}/"):  # as `cfsctl ref list` shows it
         hint = f"leave out {TAG_REFS}/; {hint}"
