@@ -241,6 +241,33 @@ def test_pieces_of_sparse_files_are_bounded(
     with_core(check)
 
 
+def test_the_map_of_a_sparse_file_with_as_many_pieces_as_may_be(tmp_path: Path, with_core: Callable[..., None]) -> None:
+    """In a file of terabytes, as GNU tar writes it; it is refused for its pieces alone, and the holes are some too."""
+    path = tmp_path / "x.tar"
+
+    def check(core: Core) -> None:
+        for entries in (1 << 20, (1 << 20) + 1):
+            text = "".join([f"{10**13 + number * 8192}\n1\n" for number in range(entries)])
+            sparse = f"{entries}\n{text}".encode()
+            sparse += bytes(-len(sparse) % 512)
+            member = tarfile.TarInfo("file")
+            member.size = len(sparse) + entries
+            end = 10**13 + (entries - 1) * 8192 + 1
+            member.pax_headers = {
+                "GNU.sparse.major": "1",
+                "GNU.sparse.minor": "0",
+                "GNU.sparse.realsize": str(end),
+            }
+            path.write_bytes(member.tobuf(tarfile.PAX_FORMAT) + sparse + bytes(entries + 1024))
+            if entries == 1 << 20:
+                assert tar_listing(core, str(path), Layers(), autocreate=True).jobs > 0
+            else:
+                with pytest.raises(TooLargeError, match=r"x\.tar: sparse files have more than 2097152 pieces"):
+                    tar_listing(core, str(path), Layers(), autocreate=True)
+
+    with_core(check)
+
+
 @pytest.mark.parametrize("long", ["name", "target", "attribute"])
 def test_what_is_kept_of_an_archive_is_bounded(tmp_path: Path, with_core: Callable[..., None], long: str) -> None:
     """It is next to nothing where it is compressed; of attributes that many members have there is one."""

@@ -24,8 +24,13 @@ __all__ = ["read_members"]
 
 _BLOCK = 512
 _MAX_HEADER = 2 << 20
-_MAX_HEADERS = 16 << 20
-"""Bytes of all the headers of a member; the map of a sparse file may be among them, block by block."""
+_MAX_HEADERS = 32 << 20
+"""Bytes of all the headers of a member; the map of a sparse file may be among them, block by block.
+
+Each that may be kept has room (composefs_ostree.committing.tarball): its entries are two numbers and make two pieces.
+"""
+_MIN_NUMBER = 15
+"""What a number of a map counts for at least: it takes more memory than that, however short it is."""
 _MAX_STEPS = 1 << 27
 """Squares of the lengths of runs of digits: an older ``tarfile`` looks from each digit to its run's end."""
 _MAX_SIZE = (1 << 63) - 1
@@ -95,10 +100,13 @@ class _Bounded:
     def read(self, size: int) -> bytes:
         if size > _MAX_HEADER:
             raise TooLargeError(f"a header has {size} bytes, more than {_MAX_HEADER}")
-        self.left -= size
-        if self.left < 0:
-            raise TooLargeError(f"the headers of a member have more than {_MAX_HEADERS} bytes")
         data = self._file.read(size)
+        self.left -= max(size, _MIN_NUMBER * data.count(b"\n")) if size == _BLOCK else size
+        if self.left < 0:
+            raise TooLargeError(
+                f"the headers of a member have more than {_MAX_HEADERS} bytes, or a map too many numbers",
+                hint="pack sparse files without --sparse",
+            )
         if size > _BLOCK and sum(len(digits) ** 2 for digits in re.findall(rb"\d+", data)) > _MAX_STEPS:
             raise TooLargeError("a header has too many digits in a row")
         return data

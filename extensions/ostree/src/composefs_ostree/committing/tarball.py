@@ -37,7 +37,10 @@ _LABEL = "RHT.security.selinux"
 _ACL = "SCHILY.acl.access"
 _PUMP_EVERY = 256
 _MAX_PIECES = 1 << 21
-"""Of all sparse files of an archive; some 150 bytes of memory each, and in a compressed archive next to nothing."""
+"""Of all sparse files of an archive, with the holes.
+
+Some 150 bytes of memory each, and in a compressed archive next to nothing.
+"""
 _DIRECTORY = stat.S_IFDIR | 0o755
 """The mode of directories that are not in the archive; they belong to whom the file belongs that needs them.
 
