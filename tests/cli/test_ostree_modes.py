@@ -88,13 +88,13 @@ def test_what_a_repository_lacks_comes_from_its_parents(
 ) -> None:
     expected = Target(tmp_path / "from-archive").json("pull-local", archive, BRANCH)
     whole = copy_repo(archive, tmp_path / "whole", "bare", BRANCH)
-    middle = make_repo(tmp_path / "middle", mode)
+    middle = make_repo(tmp_path / "the middle", mode)
     child = make_repo(tmp_path / "child", "bare-user")
     add_parent(child, middle)
     add_parent(middle, whole)
     target = Target(tmp_path / "target")
     # What is read for a repository must be allowed, unless it was named.
-    assert f"--ext-read {middle}" in target.ostree("pull-local", child, BRANCH, status=7).stderr
+    assert f"--ext-read '{middle}'" in target.ostree("pull-local", child, BRANCH, status=7).stderr
     monkeypatch.setenv("COMPOSEFS_EXT_READ", f"{middle}:{whole}")
     assert target.json("pull-local", child, BRANCH) == expected
     # What the child has itself is not looked for elsewhere, and not repaired from there either.

@@ -219,8 +219,10 @@ def test_a_remotes_commit_is_verified_by_its_keys(
     assert other.json("sign", f"origin:{BRANCH}", "--verify")["signatures"][0]["key"] == keys.good
     monkeypatch.delenv("COMPOSEFS_EXT_READ")
     assert f"--ext-read {source}" in other.ostree("pull", f"origin:{BRANCH}", status=7).stderr
-    other.ostree("remote", "add", "--force", "origin", f"file://{source}", f"--set=gpgkeypath={tmp_path / 'keys'}")
-    assert f"--ext-read {tmp_path / 'keys'}" in other.ostree("sign", f"origin:{BRANCH}", "--verify", status=7).stderr
+    other.ostree("remote", "add", "--force", "origin", f"file://{source}", f"--set=gpgkeypath={tmp_path / 'the keys'}")
+    (tmp_path / "keys").rename(tmp_path / "the keys")
+    refused = other.ostree("sign", f"origin:{BRANCH}", "--verify", status=7).stderr
+    assert f"--ext-read '{tmp_path / 'the keys'}'" in refused
 
 
 def test_a_remote_that_wants_no_signatures_verifies_none(target: Target) -> None:

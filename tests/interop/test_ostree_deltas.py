@@ -448,12 +448,13 @@ def test_a_delta_in_a_directory(source: Source, tmp_path: Path) -> None:
 def test_parts_beside_a_superblock_are_out_of_reach(source: Source, tmp_path: Path) -> None:
     source.generate("--empty", "--min-fallback-size=0", "--max-chunk-size=1")
     (superblock,) = (source.repo / "deltas").rglob("superblock")
+    superblock = superblock.parent.rename(tmp_path / "the delta") / superblock.name
     target = Target(tmp_path / "target")
     refused = target.ostree("apply-delta", superblock, status=None)
     assert refused.returncode == 7
     assert f"{superblock.parent}/" in refused.stderr
     assert ": it cannot be read, as only its superblock was given" in refused.stderr
-    assert f"cfsctl ostree apply-delta {superblock.parent}" in refused.stderr
+    assert f"cfsctl ostree apply-delta '{superblock.parent}'" in refused.stderr
     assert target.names() == {}
     assert target.ostree("apply-delta", superblock.parent).returncode == 0
     assert target.ostree("apply-delta", superblock).returncode == 0  # it needs no part any more

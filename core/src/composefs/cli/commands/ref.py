@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -73,7 +74,7 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
             except NotFoundError as error:
                 name = (error.subject or "").removeprefix("refs/")  # so mount and others call an image
                 if is_image_ref(repository, name.removeprefix(IMAGE_REFS)):
-                    error.hint = f"an image has that name: cfsctl ref remove --image {name}"
+                    error.hint = f"an image has that name: cfsctl ref remove --image {shlex.quote(name)}"
                 raise
 
 

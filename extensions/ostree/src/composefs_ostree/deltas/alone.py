@@ -131,10 +131,13 @@ class DeltaTransport(DirectoryTransport):
         except PermissionError:
             if not self._is_typed:
                 raise
+            from shlex import quote
+
             # Confinement lets an extension read what the user typed, and nothing beside it.
+            directory = quote(os.path.dirname(self._file) or ".")
             raise PermissionDeniedError(
                 "it cannot be read, as only its superblock was given",
-                hint=f"give the directory of both: cfsctl ostree apply-delta {os.path.dirname(self._file) or '.'}",
+                hint=f"give the directory of both: cfsctl ostree apply-delta {directory}",
             ) from None
 
     def where(self, path: str) -> str:

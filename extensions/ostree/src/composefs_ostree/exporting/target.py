@@ -108,9 +108,11 @@ class Target:
             above = os.path.dirname(path)
             if os.path.isdir(above):
                 raise
+            from shlex import quote
+
             # Confined, it may make the directory, but not those above it.
             raise NotFoundError(
-                f"{above} is not there", hint=f"make it first: mkdir -p {above}", subject=above
+                f"{above} is not there", hint=f"make it first: mkdir -p {quote(above)}", subject=above
             ) from None
         if not is_free:
             raise ExistsError(

@@ -47,10 +47,12 @@ def find_repositories(directory: str) -> list[LocalRepository]:
         try:
             repository = _open(following)
         except PermissionError as error:
+            from shlex import quote
+
             what = "the repository's parent cannot be read" if found else error.strerror
             raise PermissionDeniedError(
                 f"{following}/config: {what}",
-                hint=f"check the owner and mode; a confined extension needs cfsctl --ext-read {following}",
+                hint=f"check the owner and mode; a confined extension needs cfsctl --ext-read {quote(following)}",
                 subject=following,
             ) from None
         if not os.path.isabs(repository.config.parent or "/"):

@@ -210,10 +210,11 @@ def _check_regular(path: str, hint: str | None = None) -> None:
 
 
 def _denied(path: str) -> ExtError:
+    from shlex import quote
+
+    way = f"cfsctl --ext-read {quote(path)} lets them read it"
     return PermissionDeniedError.at(
-        path,
-        "permission denied",
-        hint=f"extensions are confined: cfsctl --ext-read {path} lets them read it; else check its owner and mode",
+        path, "permission denied", hint=f"extensions are confined: {way}; else check its owner and mode"
     )
 
 

@@ -28,7 +28,9 @@ def read_keys(path: str) -> bytes:
 def _remedy(error: ExtError, path: str) -> str | None:
     """Return what to do about a path that cannot be read: who has typed it may read it here, a remote's setting not."""
     if isinstance(error, PermissionDeniedError):
-        return f"check the owner and mode; what only a remote's settings name needs cfsctl --ext-read {path}"
+        from shlex import quote
+
+        return f"check the owner and mode; what only a remote's settings name needs cfsctl --ext-read {quote(path)}"
     return error.hint
 
 
