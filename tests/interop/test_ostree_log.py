@@ -128,12 +128,3 @@ def test_a_commit_that_is_a_parent_keeps_its_own(source: Path, target: Target, r
     history = [ostree(source, "rev-parse", f"os/old{each}").stdout.strip() for each in ("", "^")]
     assert [row["commit"] for row in target.json("log", "os/old")["commits"]] == history
     assert [row["commit"] for row in target.json("log", REF)["commits"]][1:] == history
-
-
-def test_two_refs_of_a_commit_count_once_what_was_fetched(source: Path, target: Target) -> None:
-    ostree(source, "refs", "--create=os/same", REF)
-    first, second = target.json("pull-local", source, REF, "os/same", "--depth=1", "--disable-verify-bindings")[
-        "pulled"
-    ]
-    assert first["files_fetched"] > 0 < len(first["parents"])
-    assert second == {**first, "ref": "os/same", "metadata_fetched": 0, "files_fetched": 0}

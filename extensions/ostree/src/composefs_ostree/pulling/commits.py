@@ -80,10 +80,9 @@ class Commits:
             check(self._inquiry.object(known).commit, commit_id)
         if lacks_tree and current is None and ref is not None:
             known.alike = alike(self._core, ref)
-        brought = known.brought or self._bring(known)
-        parents = {parent: _counted(held) for parent, held in brought.parents.items()}
-        known.brought = brought._replace(here=_counted(brought.here), parents=parents)
-        return brought
+        if known.brought is None:
+            known.brought = self._bring(known)
+        return known.brought
 
     def _bring(self, known: Known) -> Brought:
         """Have a commit stored, behind its parents, each of which the stream of its child names."""
@@ -156,7 +155,7 @@ class Commits:
         self.rows[here.name] = row
         if here.image is not None:
             self.images.add(here.image)
-        known.here, known.parent = _counted(here), parent
+        known.here, known.parent = here._replace(metadata=0, files=0, parts=0), parent  # that is counted once
         return here
 
     def _suffices(self, held: Held) -> bool:
@@ -239,8 +238,3 @@ class Commits:
         from composefs_ext.damage import damaged_objects
 
         return damaged_objects(self._core, self._bases(known))
-
-
-def _counted(held: Held) -> Held:
-    """Return it as it is later on: what was fetched is counted once."""
-    return held._replace(metadata=0, files=0, parts=0)

@@ -95,7 +95,6 @@ class Known:
 
     Then it is brought: ``here`` is how it is stored now, for itself or as the parent of another, ``parent`` the parent
     that its stream names, if that was brought too, and ``brought`` what came of a request for the commit itself.
-    What was fetched is counted in neither any more.
     """
 
     def __init__(self, commit_id: bytes, size: int, current: str | None) -> None:
