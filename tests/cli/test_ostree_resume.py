@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,18 @@ def noted() -> int:
     return len(read_records(cache.read_bytes()[len(boot_id()) :])[0])
 
 
+@contextmanager
+def left_in_the_middle(source: Path, target: Target) -> Iterator[Server]:
+    """Serve a source of which a pull has not got all, as one file was not there; now all are."""
+    last = max((source / "objects").rglob("*.filez"))
+    with serve(source) as server:
+        server.fault(f"*{last.name}", Fault(status=404))
+        target.ostree("pull", server.url, BRANCH, status=3)
+        assert noted() > 0
+        server.forgive()
+        yield server
+
+
 def boot_id() -> bytes:
     """What the cache begins with."""
     return Path("/proc/sys/kernel/random/boot_id").read_bytes()
@@ -107,25 +119,15 @@ def test_a_pull_goes_on_where_it_was(
 
 def test_what_had_come_into_a_repository_with_other_ids_does_not_count(source: Path, target: Target) -> None:
     """Made anew at the same path, as somebody does who takes the other algorithm after a pull that failed."""
-    last = max((source / "objects").rglob("*.filez"))
-    with serve(source) as server:
-        server.fault(f"*{last.name}", Fault(status=404))
-        target.ostree("pull", server.url, BRANCH, status=3)
-        assert noted() > 0
+    with left_in_the_middle(source, target) as server:
         shutil.rmtree(target.path)
         cfsctl("init", "--insecure", target.path)
-        server.forgive()
         assert target.json("pull", server.url, BRANCH)["files_fetched"] == FILES
 
 
 def test_to_go_on_takes_little_memory(source: Path, target: Target) -> None:
     """However large the note of what has come in could be."""
-    last = max((source / "objects").rglob("*.filez"))
-    with serve(source) as server:
-        server.fault(f"*{last.name}", Fault(status=404))
-        target.ostree("pull", server.url, BRANCH, status=3)
-        assert noted() > 0
-        server.forgive()
+    with left_in_the_middle(source, target) as server:
         target.ostree("pull", server.url, BRANCH, preexec_fn=limit_memory)
 
 
@@ -163,14 +165,9 @@ def test_what_is_damaged_or_gone_here_is_fetched_again(
 
 def test_a_repair_trusts_nothing_that_an_interrupted_pull_has_left(source: Path, target: Target) -> None:
     """Its objects have the right sizes, and nothing names them that could be checked."""
-    last = max((source / "objects").rglob("*.filez"))
-    with serve(source) as server:
-        server.fault(f"*{last.name}", Fault(status=404))
-        target.ostree("pull", server.url, BRANCH, status=3)
-        assert noted() > 0
+    with left_in_the_middle(source, target) as server:
         for path in (target.path / "objects").glob("*/*"):
             flip(path)
-        server.forgive()
         assert target.json("pull", server.url, BRANCH, "--repair")["files_fetched"] == FILES
     assert target.json("fsck")["ok"]
 
