@@ -161,14 +161,20 @@ def referring(layout: Layout, subject: dict[str, Any], content: bytes) -> dict[s
     )
 
 
-def test_artifacts_and_referrers(tmp_path: Path, repo: Path) -> None:
-    layout = Layout()
-    image = layout.image(tar(a=b"x" * 100))
-    layout.add(image, "1")
+def signed(layout: Layout, image: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Add a signature of an image, and a note on that."""
     signature = referring(layout, image, b"signature\n")
     note = referring(layout, signature, b"note on the signature\n")
     for each in (signature, note):
         layout.add(each)
+    return signature, note
+
+
+def test_artifacts_and_referrers(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    image = layout.image(tar(a=b"x" * 100))
+    layout.add(image, "1")
+    signature, note = signed(layout, image)
     source = f"oci:{layout.write(tmp_path / 'layout')}:1"
     listed = json.loads(cfsctl("oci", "list-referrers", source, "--json").stdout)
     assert [row["digest"] for row in listed["referrers"]] == [signature["digest"]]
@@ -235,9 +241,7 @@ def test_what_refers_to_an_image_goes_with_its_last_tag(tmp_path: Path, repo: Pa
     old, new = (layout.image(tar(a=content)) for content in (b"old" * 100, b"new" * 100))
     for name, image in (("old", old), ("new", new)):
         layout.add(image, name)
-    signature = referring(layout, old, b"signature\n")
-    for each in (signature, referring(layout, signature, b"note on it\n")):
-        layout.add(each)
+    signed(layout, old)
     source = f"oci:{layout.write(tmp_path / 'layout')}"
     other = init(tmp_path / "other")
     for path in (repo, other):
@@ -259,10 +263,7 @@ def test_what_refers_to_a_tagged_artifact_stays_with_it(tmp_path: Path, repo: Pa
     layout = Layout()
     image = layout.image(tar(a=b"a"))
     layout.add(image, "1")
-    signature = referring(layout, image, b"signature\n")
-    note = referring(layout, signature, b"note on it\n")
-    for each in (signature, note):
-        layout.add(each)
+    signature, note = signed(layout, image)
     cfsctl("--repo", repo, "oci", "pull", "--referrers", f"oci:{layout.write(tmp_path / 'layout')}:1", "app")
     cfsctl("--repo", repo, "oci", "tag", signature["digest"], "app")
     refs = repo / "streams/refs/oci-referrers"
@@ -276,10 +277,7 @@ def test_what_a_tag_keeps_from_above_stays_when_an_artifact_loses_its_own(tmp_pa
     image, new = (layout.image(tar(a=content)) for content in (b"old" * 100, b"new" * 100))
     for name, each in (("1", image), ("new", new)):
         layout.add(each, name)
-    signature = referring(layout, image, b"signature\n")
-    note = referring(layout, signature, b"note on it\n")
-    for each in (signature, note):
-        layout.add(each)
+    signature, note = signed(layout, image)
     source = f"oci:{layout.write(tmp_path / 'layout')}"
     other = init(tmp_path / "other")
     for path in (repo, other):
