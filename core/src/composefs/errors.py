@@ -236,10 +236,26 @@ def error_of_kind(kind: str) -> type[ComposefsError]:
 _KEPT_FROM_ROOT = (
     "look for an immutable file (lsattr), a file system without links such as FAT, or a container's limits"
 )
-_MORE_QUOTA = "remove files of yours, or have your quota raised; quota -s shows it"
 _MORE_MEMORY = "raise the limit of memory, ulimit -v, or free some"
 _WANT_OF_MEMORY = ("failed to map segment", "not enough memory")  # the loader's words for it, and zstandard's
+_BY_ERRNO: dict[int, type[ComposefsError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.EROFS: ReadOnlyError,
+    errno.EACCES: PermissionDeniedError,
+    errno.EPERM: PermissionDeniedError,
+    errno.EDQUOT: NoSpaceError,
+    errno.ENOSPC: NoSpaceError,
+    errno.ENOMEM: ShortageError,
+    errno.EMFILE: ShortageError,
+    errno.ENFILE: ShortageError,
+}
+"""What errors of the system are here; all others are InputOutputErrors."""
 _REMEDIES = {
+    errno.EROFS: "the file system is mounted read-only",
+    errno.EACCES: "check the owner and mode, or run as root",
+    errno.EPERM: "check the owner and mode, or run as root",
+    errno.EDQUOT: "remove files of yours, or have your quota raised; quota -s shows it",
+    errno.ENOSPC: "free some space and run the command again",
     errno.ENOMEM: _MORE_MEMORY,
     errno.ENOSYS: "the kernel lacks this system call, or a container forbids it",
     errno.EMFILE: "raise the limit of open files: ulimit -n",
@@ -256,7 +272,7 @@ _REMEDIES = {
     errno.ENOLCK: "its file server gives no locks: mount with nfsvers=4, or with nolock if no other machine writes",
     errno.ESTALE: "the file or its directory was removed at the file server: run the command again",
 }
-"""What to do about errors of the system that have no kind of their own."""
+"""What to do about errors of the system."""
 
 LOST_PROCESS = "see whether the system ran out of memory, and run the command again"
 """What to do about a process that ended without a word: no other reason is as frequent."""
@@ -287,28 +303,17 @@ def from_os_error(error: OSError, what: str, *, absent: str | None = None) -> Co
 
     That for what is ``absent`` only the caller knows.
     """
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    message = f"{what}: {reason}"
+    number = error.errno or 0
+    reason = os.strerror(number) if number else str(error)
     subject = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
-    match error.errno:
-        case errno.ENOENT if (subject or "").startswith("/proc/self/") and not os.path.exists("/proc/self"):
+    hint = _REMEDIES.get(number)
+    if number == errno.ENOENT:
+        if (subject or "").startswith("/proc/self/") and not os.path.exists("/proc/self"):
             return without_proc(what)
-        case errno.ENOENT:
-            return NotFoundError(message, subject=subject, hint=absent)
-        case errno.EROFS:
-            return ReadOnlyError(message, subject=subject, hint="the file system is mounted read-only")
-        case errno.EPERM if os.geteuid() == 0:
-            return PermissionDeniedError(message, subject=subject, hint=_KEPT_FROM_ROOT)
-        case errno.EACCES | errno.EPERM:
-            return PermissionDeniedError(message, subject=subject, hint="check the owner and mode, or run as root")
-        case errno.EDQUOT:
-            return NoSpaceError(message, subject=subject, hint=_MORE_QUOTA)
-        case errno.ENOSPC:
-            return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
-        case errno.ENOMEM | errno.EMFILE | errno.ENFILE:
-            return ShortageError(message, subject=subject, hint=_REMEDIES[error.errno])
-        case _:
-            return InputOutputError(message, subject=subject, hint=_REMEDIES.get(error.errno or 0))
+        hint = absent
+    elif number == errno.EPERM and os.geteuid() == 0:
+        hint = _KEPT_FROM_ROOT
+    return _BY_ERRNO.get(number, InputOutputError)(f"{what}: {reason}", subject=subject, hint=hint)
 
 
 class Doing:
