@@ -60,6 +60,19 @@ def test_several_directories_of_objects(image: Path, mountpoint: Path, tmp_path:
         (mountpoint / "two").read_bytes()
 
 
+def test_paths_lead_where_the_kernel_goes(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    """From a symlink to a directory .. leads to what is above that."""
+    for path in ("elsewhere/mnt", "elsewhere/b", "elsewhere/below"):
+        (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/below")
+    (tmp_path / "a").rename(tmp_path / "elsewhere/a")
+    for target, place in (("link", "elsewhere/below"), ("link/../mnt", "elsewhere/mnt"), ("mnt/", "mnt")):
+        run(HELPER, "-o", "basedir=link/../a", image, target, cwd=tmp_path)
+        assert (tmp_path / place / "one").read_bytes() == CONTENT * 10
+        cfsctl("umount", target, cwd=tmp_path)
+        assert not os.path.ismount(tmp_path / place)
+
+
 def test_changes_go_to_the_upper_directory(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     for name in ("up, per", "work"):
         (tmp_path / name).mkdir()

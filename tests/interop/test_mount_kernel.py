@@ -124,10 +124,15 @@ def test_acls_are_kept_when_there_are_any(repository: Repository, mountpoint: Pa
     assert held == ["small"]
 
 
-def test_an_upper_directory_takes_what_is_written(repository: Repository, mountpoint: Path, tmp_path: Path) -> None:
-    upper, work = tmp_path / "upper, here", tmp_path / "work: there"
-    upper.mkdir()
-    work.mkdir()
+@pytest.mark.parametrize(
+    "name", ["a, b: c", "back\\slash\\\\", f"{'long' * 50}/{'longer' * 40}"], ids=["odd", "escape", "long"]
+)
+def test_an_upper_directory_takes_what_is_written(
+    repository: Repository, mountpoint: Path, tmp_path: Path, name: str
+) -> None:
+    upper, work = tmp_path / "upper" / name, tmp_path / "work" / name
+    upper.mkdir(parents=True)
+    work.mkdir(parents=True)
     image_id = image(repository)
     mount_image(repository, image_id, mountpoint, upperdir=upper, workdir=work, read_write=True)
     (mountpoint / "new").write_bytes(b"new")

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.libc import checked, libc, syscall
 
-__all__ = ["ATTRIBUTES", "Context", "attach_new", "mount", "unmount"]
+__all__ = ["ATTRIBUTES", "LONGEST_STRING", "Context", "attach_new", "mount", "unmount"]
 
 _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
@@ -29,7 +29,8 @@ _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
 _MOUNT_ATTR_IDMAP = 0x100000
-_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOVE_MOUNT_T_SYMLINKS = 0x10
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 # struct mount_attr: attr_set, attr_clr, propagation, userns_fd
@@ -37,6 +38,9 @@ _MOUNT_ATTR = struct.Struct("=QQQQ")
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _MESSAGE_SIZE = 1024
+
+LONGEST_STRING = 255
+"""Bytes that the value of a parameter may have (fsconfig(2), EINVAL)."""
 
 ATTRIBUTES = {
     "ro": (0x1, 0x1),
@@ -87,7 +91,7 @@ class Context(Closing):
 
 
 def attach_new(context: Context, path: str, attributes: Collection[str], *, idmap: int | None = None) -> None:
-    """Make a mount of a created context and attach it at a directory.
+    """Make a mount of a created context and attach it at a directory, or at that to which a symlink leads.
 
     ``attributes`` are names of ATTRIBUTES.  ``idmap`` is a descriptor of the user namespace to whose ids the owners
     in the file system are mapped.
@@ -96,7 +100,8 @@ def attach_new(context: Context, path: str, attributes: Collection[str], *, idma
         if idmap is not None:
             mapping = _MOUNT_ATTR.pack(_MOUNT_ATTR_IDMAP, 0, 0, idmap)
             syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, mapping, len(mapping))
-        syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
+        flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_SYMLINKS
+        syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), flags)
 
 
 def mount(source: str, path: str, kind: str, attributes: Collection[str], options: str) -> None:

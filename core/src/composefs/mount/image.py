@@ -30,4 +30,4 @@ def mount_file(image: int, mountpoint: str | os.PathLike[str], options: Options,
         if path is not None and not os.path.isdir(path):
             raise no_directory(os.fspath(path))
     with mounted_erofs(image, name, options.idmap) as lower:
-        mount_overlay(lower, options, os.path.abspath(mountpoint), f"mounting {name}")
+        mount_overlay(lower, options, os.fspath(mountpoint), f"mounting {name}")

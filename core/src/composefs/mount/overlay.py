@@ -51,7 +51,7 @@ def mount_overlay(lower: str, options: Options, mountpoint: str, what: str) -> N
 
 
 def _configure(context: mountapi.Context, lower: str, options: Options, what: str) -> bool:
-    """Set all parameters; False if this kernel does not know them in the mount API."""
+    """Set all parameters; False if this kernel, or for a path's length any, does not take them in the mount API."""
     try:
         context.string("composefs-probe", "1")
     except OSError:
@@ -62,9 +62,13 @@ def _configure(context: mountapi.Context, lower: str, options: Options, what: st
     if options.verity != "off":
         parameters.append(("verity", "require"))
     parameters.append(("lowerdir+", lower))
-    parameters += [("datadir+", os.path.abspath(directory)) for directory in options.objects]
+    parameters += [("datadir+", os.path.realpath(directory)) for directory in options.objects]
     if options.upperdir is not None and options.workdir is not None:
-        parameters += [("upperdir", os.path.abspath(options.upperdir)), ("workdir", os.path.abspath(options.workdir))]
+        # Of these alone the kernel takes a backslash for an escape.
+        for name, directory in (("upperdir", options.upperdir), ("workdir", options.workdir)):
+            parameters.append((name, os.path.realpath(directory).replace("\\", r"\\")))
+    if any(len(os.fsencode(value)) > mountapi.LONGEST_STRING for _, value in parameters):
+        return False
     for name, value in parameters:
         try:
             context.string(name, value)
