@@ -114,6 +114,7 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         ("basedir=missing", "datadir+"),
         ("basedir=a,idmap=missing", "opening the user namespace missing: No such file or directory (check the path)"),
         ("basedir=a,idmap=/dev/null", "/dev/null is not a user namespace"),
+        ("basedir=a,idmap=/proc/self/ns/user", "/proc/self/ns/user is the user namespace that we are in"),
     ],
 )
 def test_what_is_refused(image: Path, mountpoint: Path, tmp_path: Path, options: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 
 from composefs.errors import UsageError
@@ -24,6 +25,8 @@ def user_namespace(path: str | None) -> Iterator[int | None]:
     with opened(path, f"opening the user namespace {path}") as fd:
         if not _is_user_namespace(fd):
             raise UsageError(f"{path} is not a user namespace", subject=path, hint="give /proc/PID/ns/user")
+        if os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/user")):  # EPERM, in the kernel's words
+            raise UsageError(f"{path} is the user namespace that we are in", subject=path, hint="leave out idmap")
         yield fd
 
 
