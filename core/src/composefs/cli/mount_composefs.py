@@ -8,7 +8,7 @@ and from a backslash.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -164,26 +164,19 @@ def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
     request = Request()
     for word in (word for text in texts for word in _split(text, ",")):
         name, assigned, value = word.partition("=")
-        match name, bool(assigned):
-            case "", False:
-                pass  # as in "a,,b", which mount(8) takes too
-            case _ if name in _NOT_FOR_US or name.startswith(("x-", "X-", "comment")):
-                pass
-            case "basedir", True:
-                request.basedir = tuple(_unescape(part) for part in _split(value, ":") if part)
-            case "digest", True:
-                request.digest = _digest(value)
-            case (("idmap" | "upperdir" | "workdir"), True):
-                setattr(request, name, _unescape(value))
-            case "verity", False:
-                request.verity = "require"
-            case "tryverity", False:
-                request.verity = "try" if request.verity == "off" else request.verity
-            case _ if name in _ATTRIBUTES and (not assigned or name == "user"):  # user=NAME is whose it is
-                added, removed = _ATTRIBUTES[name]
-                request.attributes = request.attributes.difference(removed).union(added)
-            case _ if not sloppy:
-                raise UsageError(f"unknown option {word!r}")
+        if not word or name in _NOT_FOR_US or name.startswith(("x-", "X-", "comment")):
+            continue  # mount(8) takes nothing, as in "a,,b", too
+        if assigned and name in _VALUES:
+            setattr(request, name, _VALUES[name](value))
+        elif word == "verity":
+            request.verity = "require"
+        elif word == "tryverity":
+            request.verity = "try" if request.verity == "off" else request.verity
+        elif word in _ATTRIBUTES or name == "user":  # user=NAME is whose it is
+            added, removed = _ATTRIBUTES[name]
+            request.attributes = request.attributes.difference(removed).union(added)
+        elif not sloppy:
+            raise UsageError(f"unknown option {word!r}")
     if not request.basedir:
         raise UsageError("the option basedir= is missing")
     if (request.upperdir is None) != (request.workdir is None):
@@ -191,6 +184,10 @@ def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
     if request.digest is not None:
         request.verity = "require"
     return request
+
+
+def _basedir(value: str) -> tuple[str, ...]:
+    return tuple(_unescape(part) for part in _split(value, ":") if part)
 
 
 def _digest(value: str) -> str:
@@ -224,3 +221,13 @@ def _unescape(value: str) -> str:
         if not escaped:
             found.append(character)
     return "".join(found) + ("\\" if escaped else "")
+
+
+_VALUES: dict[str, Callable[[str], object]] = {
+    "basedir": _basedir,
+    "digest": _digest,
+    "idmap": _unescape,
+    "upperdir": _unescape,
+    "workdir": _unescape,
+}
+"""Options with a value, and what makes of it that of the Request's field of the same name."""
