@@ -220,10 +220,8 @@ def _run(program: Program, text: bytes, start: int, captures: Captures, work: Wo
             if isinstance(instruction, Consume):
                 if position >= len(text) or not instruction.members >> text[position] & 1:
                     break
-                at += 1
                 position += 1
-                continue
-            if isinstance(instruction, Branch):
+            elif isinstance(instruction, Branch):
                 # Every loop goes through a branch, so it is enough to know these states again.
                 state = at, position, captures
                 if state in seen:
@@ -234,10 +232,10 @@ def _run(program: Program, text: bytes, start: int, captures: Captures, work: Wo
                 at, *others = instruction.targets
                 pending += [(target, position, captures) for target in reversed(others)]
                 continue
-            if isinstance(instruction, Match):
+            elif isinstance(instruction, Match):
                 work.spend(steps)
                 return captures
-            if isinstance(instruction, Remember):
+            elif isinstance(instruction, Remember):
                 steps += 5  # as it takes that long
                 captures = tuple(sorted({**dict(captures), instruction.slot: position}.items()))
             elif isinstance(instruction, Check):
