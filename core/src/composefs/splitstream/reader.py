@@ -192,39 +192,36 @@ class Reader:
         """
         start = self._stream[0]
         count = self._object_refs[1]
-        inline = 0
-        left_chunks = MAX_CHUNKS
+        inline = chunks = last = 0
         external = False
-        after_inline = False
         with open_frame(self._read, *self._stream) as frame:
             while number_bytes := frame.read(NUMBER.size):
                 if len(number_bytes) < NUMBER.size:
                     raise FormatError("the stream ends inside a number", offset=start)
                 (number,) = NUMBER.unpack(number_bytes)
-                if not left_chunks:
+                chunks += 1
+                if chunks > MAX_CHUNKS:
                     raise FormatError(f"the stream has more than {MAX_CHUNKS} chunks", offset=start)
-                left_chunks -= 1
                 if number >= 0:
                     if number >= count:
                         raise FormatError(f"a chunk names object reference {number} of {count}", offset=start)
                     external = True
-                    after_inline = False
                     yield number, b""
-                    continue
-                if after_inline:
-                    raise FormatError("two inline chunks follow each other", offset=start)
-                after_inline = True
-                inline -= number
-                if inline > self.size:
-                    raise FormatError(f"the stream is longer than its size, {self.size}", offset=start)
-                if inline > MAX_INLINE:
-                    raise FormatError(f"the stream has more than {MAX_INLINE} inline bytes", offset=start)
-                left = -number
-                while left:
-                    data = frame.read(min(left, PIECE))
-                    if not data:
-                        raise FormatError("the stream ends inside an inline chunk", offset=start)
-                    left -= len(data)
-                    yield -len(data), data
+                else:
+                    if last < 0:
+                        raise FormatError("two inline chunks follow each other", offset=start)
+                    inline -= number
+                    if inline > self.size:
+                        raise FormatError(f"the stream is longer than its size, {self.size}", offset=start)
+                    if inline > MAX_INLINE:
+                        raise FormatError(f"the stream has more than {MAX_INLINE} inline bytes", offset=start)
+                    left = -number
+                    while left:
+                        data = frame.read(min(left, PIECE))
+                        if not data:
+                            raise FormatError("the stream ends inside an inline chunk", offset=start)
+                        left -= len(data)
+                        yield -len(data), data
+                last = number
         if not external and inline != self.size:
             raise FormatError(f"the stream has {inline} bytes, its size says {self.size}", offset=start)
