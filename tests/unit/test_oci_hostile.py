@@ -276,6 +276,10 @@ BAD: dict[str, tuple[str, Any]] = {
         tar_entry(Entry("l", HARD, link="f"), "") + tar_entry(Entry("f"), ""),
     ),
     "file as a directory": ("is not a directory", tar_entry(Entry("f"), "") + tar_entry(Entry("f/x", DIR), "")),
+    "pipe with a target as a directory": (
+        "is not a directory",
+        header(b"d/", DIR) + header(b"p", b"6", link=b"d") + header(b"p/x", FILE),
+    ),
     "multi-volume": ("type M are not known", Entry("f", b"M")),
     "octal": ("not an octal number", None),
     "letters": ("is not a number", None),

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 import stat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.formats.tar.header import BLOCK, ZERO, Header, padding, parse_header
 from composefs_oci.formats.tar.pax import parse_decimal, parse_records, parse_time
 from composefs_oci.formats.tar.sparse import Sparse, extend_old_map, old_map, pax_sparse
 
-__all__ = ["INLINE_LIMIT", "MAX_EXTENSION", "MAX_PATH", "WHITEOUT", "Entry", "Kind", "Parser", "shown"]
+__all__ = ["INLINE_LIMIT", "MAX_EXTENSION", "MAX_NAME", "MAX_PATH", "WHITEOUT", "Entry", "Kind", "Parser", "shown"]
 
 MAX_EXTENSION = 1 << 20
 """Bytes of all extension headers of one entry; a global header may have as many."""
@@ -94,6 +94,10 @@ _KINDS = {
 _FILE, _HARDLINK, _SYMLINK, _DIRECTORY = stat.S_IFREG, 0, stat.S_IFLNK, stat.S_IFDIR
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 _EXTENSIONS = {b"x": "pax header", b"L": "GNU long name", b"K": "GNU long link", b"g": "global pax header"}
+_LONG_NAMES = {b"L": "name", b"K": "link"}
+_TEXTS = {b"path": "name", b"linkpath": "link"}
+_NUMBERS = {b"size": "size", b"uid": "uid", b"gid": "gid"}
+"""GNU's headers and the records of pax that take the place of a header's field, and which that is."""
 _NO_DEVICE = (0, 0)
 
 
@@ -130,14 +134,9 @@ class Parser:
         if self._zeros:
             raise FormatError("a single zero block is not followed by another one, as at an archive's end")
         header = parse_header(block)
-        kind = _KINDS.get(header.kind)
-        if kind is None:
+        if header.kind not in _KINDS:
             return self._other(header, block)
-        if self._seen:
-            return self._extended(header, kind, None)
-        if header.name[-1:] == b"/" and header.kind == b"\0" and header.size == 0 and not self._upstream:
-            kind = _DIRECTORY
-        return _entry(header, kind, header.name, header.link, header.uid, header.gid, header.size, (header.mtime, 0))
+        return self._extended(header) if self._seen else self._entry(header, (header.mtime, 0))
 
     def extension(self, data: bytes) -> Entry | None:
         """Take the ``wanted`` bytes; returns what :meth:`header` returns."""
@@ -182,21 +181,17 @@ class Parser:
             return None
         header, self._sparse = self._sparse, None
         assert header is not None
-        return self._extended(header, _FILE, Sparse.of(self._map, self._realsize, shown(header.name)))
+        return self._extended(header, Sparse.of(self._map, self._realsize, shown(header.name)))
 
-    def _extended(self, header: Header, kind: int, sparse: Sparse | None) -> Entry:
+    def _extended(self, header: Header, sparse: Sparse | None = None) -> Entry:
         """Make an entry of a header and what was announced before it."""
         seen, self._seen = self._seen, {}
-        name, link, uid, gid, size = header.name, header.link, header.uid, header.gid, header.size
-        mtime = header.mtime, 0
-        if b"L" in seen:
-            name = _long_name(seen[b"L"])
-        if b"K" in seen:
-            link = _long_name(seen[b"K"])
+        fields: dict[str, Any] = {field: _long_name(seen[kind]) for kind, field in _LONG_NAMES.items() if kind in seen}
         xattrs: dict[bytes, bytes] = {}
         special: list[tuple[bytes, bytes]] = []
+        times: list[bytes] = []
+        mtime = header.mtime, 0
         try:
-            times: list[bytes] = []
             for key, value in parse_records(seen.get(b"x", b"")):
                 if key.startswith(_XATTR):
                     xattrs[_xattr_name(key[len(_XATTR) :])] = value
@@ -204,82 +199,78 @@ class Parser:
                     special.append((key, value))
                 elif not value:
                     continue  # nothing: what the header says counts
-                elif key == b"path":
-                    name = value
-                elif key == b"linkpath":
-                    link = value
                 elif key == b"mtime":
                     times.append(value)
-                elif key == b"size":
-                    size = parse_decimal(value, "size")
-                elif key == b"uid":
-                    uid = parse_decimal(value, "uid")
-                elif key == b"gid":
-                    gid = parse_decimal(value, "gid")
+                elif key in _TEXTS:
+                    fields[_TEXTS[key]] = value
+                elif key in _NUMBERS:
+                    fields[_NUMBERS[key]] = parse_decimal(value, _NUMBERS[key])
             if times:
                 mtime = parse_time(times[-1])
                 if self._upstream:
                     mtime = mtime[0], parse_time(times[0])[1]
-            if special and kind == _FILE:
+            if fields:
+                header = header._replace(**fields)
+            if special and _KINDS.get(header.kind, _FILE) == _FILE:
                 if sparse is not None:
                     raise FormatError("it is sparse in two ways")
-                name, sparse = pax_sparse(special, name)
+                name, sparse = pax_sparse(special, header.name)
+                header = header._replace(name=name)
+            for key, value in xattrs.items():
+                if len(value) > MAX_XATTR_VALUE:
+                    size = f"{len(value)} bytes, more than {MAX_XATTR_VALUE}"
+                    raise FormatError(f"extended attribute {shown(key)} has {size}")
         except FormatError as error:
-            raise FormatError(f"{shown(name)}: {error.message}") from None
+            raise FormatError(f"{shown(fields.get('name', header.name))}: {error.message}") from None
+        return self._entry(header, mtime, tuple(xattrs.items()), sparse)
+
+    def _entry(
+        self,
+        header: Header,
+        mtime: tuple[int, int],
+        xattrs: tuple[tuple[bytes, bytes], ...] = (),
+        sparse: Sparse | None = None,
+    ) -> Entry:
+        """Make an entry of a header that has what was announced before it; raise FormatError for what is impossible."""
+        name, size = header.name, header.size
+        kind = _KINDS.get(header.kind, _FILE)  # of type S, too
         if name[-1:] == b"/" and header.kind == b"\0" and size == 0 and not self._upstream:
             kind = _DIRECTORY
-        if xattrs:
-            _check_xattrs(name, xattrs)
-        return _entry(header, kind, name, link, uid, gid, size, mtime, tuple(xattrs.items()), sparse)
-
-
-def _entry(
-    header: Header,
-    kind: int,
-    name: bytes,
-    link: bytes,
-    uid: int,
-    gid: int,
-    size: int,
-    mtime: tuple[int, int],
-    xattrs: tuple[tuple[bytes, bytes], ...] = (),
-    sparse: Sparse | None = None,
-) -> Entry:
-    path = _clean(name)
-    device = _NO_DEVICE
-    if kind == _FILE:
-        if not 0 <= size <= _MAX_SIZE:
-            raise FormatError(f"{shown(path)}: {size} is no size")
-        link = b""
-    elif size:
-        # Whether content follows then, programs do not agree on.
-        raise FormatError(f"{shown(path)}: it has a size of {size}, but entries of its type have no content")
-    elif kind == _HARDLINK:
-        link = _clean(link, "the target of the hard link ")
-    elif kind == _SYMLINK:
-        if not link or len(link) > MAX_PATH or b"\0" in link:
-            raise FormatError(f"{shown(path)}: a symlink's target is 1 to {MAX_PATH} bytes without NUL")
-    elif kind in _DEVICES:
-        device = header.major, header.minor
-        if not 0 <= header.major <= _MAX_MAJOR or not 0 <= header.minor <= _MAX_MINOR:
-            raise FormatError(f"{shown(path)}: {header.major}:{header.minor} is no device number of Linux")
-    if not path and kind != _DIRECTORY:
-        raise FormatError("the root of the archive must be a directory")
-    return Entry(
-        path,
-        kind,
-        header.mode & 0o7777,
-        uid & _MASK32,
-        gid & _MASK32,
-        size,
-        mtime,
-        link,
-        device,
-        xattrs,
-        # Old GNU's type of sparse files is not a regular file's, so their pieces stay among the headers.
-        kind == _FILE and size > INLINE_LIMIT and header.kind != b"S",
-        sparse,
-    )
+        path = _clean(name)
+        link, device = b"", _NO_DEVICE
+        if kind == _FILE:
+            if not 0 <= size <= _MAX_SIZE:
+                raise FormatError(f"{shown(path)}: {size} is no size")
+        elif size:
+            # Whether content follows then, programs do not agree on.
+            raise FormatError(f"{shown(path)}: it has a size of {size}, but entries of its type have no content")
+        elif kind == _HARDLINK:
+            link = _clean(header.link, "the target of the hard link ")
+        elif kind == _SYMLINK:
+            link = header.link
+            if not link or len(link) > MAX_PATH or b"\0" in link:
+                raise FormatError(f"{shown(path)}: a symlink's target is 1 to {MAX_PATH} bytes without NUL")
+        elif kind in _DEVICES:
+            device = header.major, header.minor
+            if not 0 <= header.major <= _MAX_MAJOR or not 0 <= header.minor <= _MAX_MINOR:
+                raise FormatError(f"{shown(path)}: {header.major}:{header.minor} is no device number of Linux")
+        if not path and kind != _DIRECTORY:
+            raise FormatError("the root of the archive must be a directory")
+        return Entry(
+            path,
+            kind,
+            header.mode & 0o7777,
+            header.uid & _MASK32,
+            header.gid & _MASK32,
+            size,
+            mtime,
+            link,
+            device,
+            xattrs,
+            # Old GNU's type of sparse files is not a regular file's, so their pieces stay among the headers.
+            kind == _FILE and size > INLINE_LIMIT and header.kind != b"S",
+            sparse,
+        )
 
 
 def _clean(name: bytes, what: str = "") -> bytes:
@@ -311,14 +302,6 @@ def _xattr_name(name: bytes) -> bytes:
     if not 1 <= len(name) <= MAX_NAME or b"\0" in name:
         raise FormatError(f"the name of an extended attribute is 1 to {MAX_NAME} bytes without NUL")
     return name
-
-
-def _check_xattrs(name: bytes, xattrs: dict[bytes, bytes]) -> None:
-    for key, value in xattrs.items():
-        if len(value) > MAX_XATTR_VALUE:
-            raise FormatError(
-                f"{shown(name)}: extended attribute {shown(key)} has {len(value)} bytes, more than {MAX_XATTR_VALUE}"
-            )
 
 
 def shown(path: bytes) -> str:
