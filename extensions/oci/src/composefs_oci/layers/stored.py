@@ -82,11 +82,9 @@ def _mapped(path: str) -> Iterator[bytes | mmap.mmap]:
 
 
 def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iterator[tuple[Entry, Content]]:
-    core, references = layer.core, layer.object_refs
-    held = frozenset(references)
+    core, held = layer.core, frozenset(layer.object_refs)
     header, extension = parser.header, parser.extension
-    chunks = iter(layer.chunks)
-    offset = 0  # inline bytes before the next object
+    objects = _objects(layer)
     position, end = 0, len(inline)
     rest = 0  # padding of the entry at hand, which may be missing after the last one
     external = 0  # bytes in objects
@@ -103,35 +101,40 @@ def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iter
         size = entry.size
         rest = padding(size)
         if entry.external:
-            for chunk in chunks:
-                if chunk >= 0:
-                    break
-                offset -= chunk
-            else:
-                chunk = -1
-            if offset != position or not 0 <= chunk < len(references):
-                raise _misplaced(entry)
+            place, content = next(objects, (None, ""))
+            if place != position:
+                what = f"its stream has no object where a content of {size} bytes should be"
+                raise CorruptError(f"{shown(entry.path)}: {what}", hint=_REMEDY)
             external += size
-            content = references[chunk] if entry.sparse is None else whole_content(core, entry, references[chunk], held)
-            position += rest
-        elif entry.sparse is not None:
-            with memoryview(inline) as view, view[position : position + size] as pieces:
-                content = whole_content(core, entry, pieces, held)
-            position += size + rest
-        elif size:
-            content = inline[position : position + size]
-            position += size + rest
+            if entry.sparse is not None:
+                content = whole_content(core, entry, content, held)
         else:
-            content = b""
+            if entry.sparse is None:
+                content = inline[position : position + size]
+            else:
+                with memoryview(inline) as view, view[position : position + size] as pieces:
+                    content = whole_content(core, entry, pieces, held)
+            position += size
+        position += rest
         yield entry, content
     if position > end + rest:
         raise FormatError("the archive ends within an entry")
     parser.finish()
-    if any(chunk >= 0 for chunk in chunks) or end + external != layer.size:
-        raise CorruptError("its stream is not split as a layer's", hint=_REMEDY)
+    if next(objects, None) is not None or end + external != layer.size:
+        raise _split_wrongly()
 
 
-def _misplaced(entry: Entry) -> CorruptError:
-    return CorruptError(
-        f"{shown(entry.path)}: its stream has no object where a content of {entry.size} bytes should be", hint=_REMEDY
-    )
+def _objects(layer: StoredLayer) -> Iterator[tuple[int, str]]:
+    """Yield the objects of a stream, each with how many inline bytes are before it."""
+    place = 0
+    for chunk in layer.chunks:
+        if chunk < 0:
+            place -= chunk
+        elif chunk < len(layer.object_refs):
+            yield place, layer.object_refs[chunk]
+        else:
+            raise _split_wrongly()
+
+
+def _split_wrongly() -> CorruptError:
+    return CorruptError("its stream is not split as a layer's", hint=_REMEDY)
