@@ -26,8 +26,8 @@ _MAX_MEMBERS = 200_000
 _MAX_EXTENSION = 1 << 20
 _MAX_NAME = 255  # characters; nothing in a layout has a longer path, so nobody asks for what has one
 _REGULAR = frozenset({b"0", b"\0", b"7"})
-_NAME_HEADERS = frozenset({b"x", b"L"})
-_OTHER_HEADERS = frozenset({b"K", b"g"})
+_TELLING = frozenset({b"x", b"L"})
+_BEFORE_MEMBERS = _TELLING | {b"K", b"g"}
 
 _COMPRESSIONS = (
     (b"\x1f\x8b", "gzip", "gzip -dc"),
@@ -88,8 +88,7 @@ class ArchiveFiles:
         total = os.fstat(self._fd).st_size
         places: dict[str, _Place] = {}
         position = 0
-        name: str | None = None
-        size: int | None = None
+        told: dict[bytes, bytes] = {}  # of the next member, by headers before its own: its path, its size
         for _ in range(_MAX_MEMBERS):
             block = os.pread(self._fd, BLOCK, position)
             if block == ZERO or (not block and places):
@@ -101,30 +100,28 @@ class ArchiveFiles:
             except FormatError as error:
                 raise self._strange(block) if not position else self._malformed(error.message) from None
             position += BLOCK
-            length = header.size if size is None or header.kind in _NAME_HEADERS | _OTHER_HEADERS else size
-            if length < 0 or length > total - position:
+            is_member = header.kind not in _BEFORE_MEMBERS
+            length = _size(told[b"size"]) if is_member and b"size" in told else header.size
+            if not 0 <= length <= total - position:
                 raise self._cut_off()
-            if header.kind in _NAME_HEADERS:
+            if header.kind in _TELLING:
                 if length > _MAX_EXTENSION:
                     raise self._malformed(f"an extended header of {length} bytes")
-                content = os.pread(self._fd, length, position)
-                if header.kind == b"L":
-                    name = os.fsdecode(content.partition(b"\0")[0])
-                else:
-                    records = self._records(content)
-                    name = os.fsdecode(records[b"path"]) if b"path" in records else name
-                    size = _size(records[b"size"]) if b"size" in records else size
-            elif header.kind not in _OTHER_HEADERS:
-                path = _clean(os.fsdecode(header.name) if name is None else name)
+                told |= self._told(header.kind, os.pread(self._fd, length, position))
+            elif is_member:
+                path = _clean(told.get(b"path", header.name))
                 if len(path) <= _MAX_NAME:
                     places[path] = _Place(position if header.kind in _REGULAR else None, length)
-                name = size = None
+                told = {}
             position += length + padding(length)
         raise self._malformed(f"more than {_MAX_MEMBERS} members")
 
-    def _records(self, content: bytes) -> dict[bytes, bytes]:
+    def _told(self, kind: bytes, content: bytes) -> dict[bytes, bytes]:
+        """Return what a header tells of the member behind it, of path and size."""
+        if kind == b"L":
+            return {b"path": content.partition(b"\0")[0]}
         try:
-            return dict(parse_records(content))
+            return {key: value for key, value in parse_records(content) if key in (b"path", b"size")}
         except FormatError as error:
             raise self._malformed(error.message) from None
 
@@ -170,9 +167,9 @@ class _Part:
         self._left = 0
 
 
-def _clean(name: str) -> str:
+def _clean(name: bytes) -> str:
     """Return a member's name as the paths in a layout are written: ``./blobs//x`` is ``blobs/x``."""
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
+    return "/".join(part for part in os.fsdecode(name).split("/") if part not in ("", "."))
 
 
 def _size(text: bytes) -> int:
