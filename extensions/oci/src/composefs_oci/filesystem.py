@@ -21,7 +21,7 @@ import stat
 from composefs_ext.dump import xattrs as dump_xattrs
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.formats.tar import Entry, Kind
-from composefs_oci.formats.tar.entries import WHITEOUT, shown
+from composefs_oci.formats.tar.entries import MAX_NAME, WHITEOUT, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class Filesystem:
         there are too many symlinks.
         """
         here = self.root
-        names = head.split(b"/")[::-1] if head else []
+        names = head.split(b"/")[::-1]
         followed = 0
         while names:
             name = names.pop()
@@ -220,16 +220,11 @@ class Filesystem:
                 here = here.above or here
                 continue
             node = here.children.get(name)
-            if node is None:
-                if not make:
-                    return None
-                if name.startswith(WHITEOUT) or len(name) > 255:
-                    raise self._error(f"{shown(path)}: {shown(name)} cannot be the name of a directory")
-                node = here.children[name] = Directory(here, name)
-                self._count(name)
+            if node is None and make:
+                node = self._made(here, name, path)
             if isinstance(node, Directory):
                 here = node
-            elif node.target:
+            elif node is not None and node.target:
                 followed += 1
                 if followed > MAX_FOLLOWED or self._steps > MAX_STEPS:
                     raise self._error(f"{shown(path)}: too many symlinks on its way")
@@ -241,6 +236,14 @@ class Filesystem:
             else:
                 return None
         return here
+
+    def _made(self, above: Directory, name: bytes, path: bytes) -> Directory:
+        """Make a directory on the way to an entry."""
+        if name.startswith(WHITEOUT) or len(name) > MAX_NAME:
+            raise self._error(f"{shown(path)}: {shown(name)} cannot be the name of a directory")
+        self._count(name)
+        made = above.children[name] = Directory(above, name)
+        return made
 
     # Whiteouts
 
