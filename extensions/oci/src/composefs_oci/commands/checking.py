@@ -179,9 +179,8 @@ class _Check:
                         fd = self._core.repository.open(stream.object_refs[chunk])
                         with open(fd, "rb", buffering=0) as content:
                             _feed(whole.update, content.read, stream.size)
-        except (OSError, IndexError) as error:
-            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "a chunk names no object"
-            return _Problem("layer-object-missing", f"{digest}: {reason}")
+        except OSError as error:
+            return _Problem("layer-object-missing", f"{digest}: {os.strerror(error.errno or 0)}")
         except CorruptError as error:
             return _Problem("layer-object-missing", f"{digest}: {error.message}")
         finally:
