@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +13,6 @@ from composefs_ext.rows import FileRow
 from composefs_ostree.committing import intake
 from composefs_ostree.committing.contents import JOB_SIZE
 from composefs_ostree.fetching import worker
-
-CORE, WORKER = 100, 101
 
 
 class AnsweringLater:
@@ -37,9 +34,6 @@ class FakeCore:
     def __init__(self) -> None:
         self.limits: dict[str, int] = {}
         self.unanswered: list[AnsweringLater] = []
-
-    def fileno(self) -> int:
-        return CORE
 
     def progress(self, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(advance=lambda _: None, finish=lambda: None)
@@ -67,9 +61,6 @@ class FakeWorker:
     def outstanding(self) -> int:
         return len(self.jobs)
 
-    def fileno(self) -> int:
-        return WORKER
-
     def deal(self, jobs: list[bytes]) -> None:
         self.jobs += jobs
 
@@ -83,22 +74,18 @@ class FakeWorker:
 
 def start_workers(core: FakeCore, monkeypatch: pytest.MonkeyPatch, preferred: str) -> None:
     """Have workers that are no processes, and let the core or them be heard first."""
-    workers: list[FakeWorker] = []
 
-    def start(*arguments: Any) -> FakeWorker:
-        workers.append(FakeWorker(*arguments))
-        return workers[-1]
-
-    def wait(readers: Sequence[int], _writers: object, _errors: object) -> tuple[list[int], list[int], list[int]]:
-        busy = any(each.jobs for each in workers)
-        ready = [WORKER] if busy and (preferred == "workers" or not core.unanswered) else [CORE]
+    def wait(_core: FakeCore, running: Sequence[FakeWorker]) -> list[FakeWorker]:
+        busy = [each for each in running if each.jobs]
         assert busy or core.unanswered, "nothing would ever wake it"
-        assert set(ready) <= set(readers)
-        return ready, [], []
+        if busy and (preferred == "workers" or not core.unanswered):
+            return busy
+        core.pump(0)
+        return []
 
-    monkeypatch.setattr(worker, "Worker", start)
+    monkeypatch.setattr(worker, "Worker", FakeWorker)
     monkeypatch.setattr(worker, "available_cores", lambda: 1)
-    monkeypatch.setattr(select, "select", wait)
+    monkeypatch.setattr(worker, "wait_for_any", wait)
 
 
 @pytest.mark.parametrize("preferred", ["workers", "core"])

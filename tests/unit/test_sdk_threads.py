@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from composefs_ext import Core
-from composefs_ext.workers import Channel, WorkerProcess, in_threads
+from composefs_ext.workers import Channel, WorkerProcess, in_threads, wait_for_any
 
 MANY = 10_000
 
@@ -92,3 +92,38 @@ def test_a_process_gets_one_message_after_the_other_and_ends_with_who_made_it(tm
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     worker._pid = 0
     worker.end()
+
+
+def test_whoever_has_something_to_say_is_heard(tmp_path: Path) -> None:
+    class Talking(Heard):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read_end, self.write_end = os.pipe()
+
+        def fileno(self) -> int:
+            return self.read_end
+
+        def pump(self, timeout: float) -> None:
+            super().pump(timeout)
+            os.read(self.read_end, 1)
+
+    def serve(channel: Channel) -> None:
+        while (job := channel.wait()) is not None:
+            channel.send(job)
+
+    core = Talking()
+    workers = [WorkerProcess(serve, str(tmp_path)) for _ in range(2)]
+    heard = cast("Core", core)
+    try:
+        assert wait_for_any(heard, workers, 0) == []
+        workers[1].send("job")
+        assert wait_for_any(heard, workers, 60) == [workers[1]]
+        assert (workers[1].messages(), core.times) == (["job"], 0)
+        os.write(core.write_end, b"x")
+        assert wait_for_any(heard, workers) == []
+        assert core.times == 1
+    finally:
+        for worker in workers:
+            worker.end()
+        os.close(core.read_end)
+        os.close(core.write_end)

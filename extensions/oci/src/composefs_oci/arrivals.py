@@ -7,7 +7,6 @@ first.  Whoever waits for one layer, or reads its entries while it comes, keeps 
 
 from __future__ import annotations
 
-import select
 from collections import deque
 from contextlib import suppress
 from time import monotonic
@@ -15,7 +14,7 @@ from time import monotonic
 from composefs_ext.errors import CancelledError, ExtError, from_wire
 from composefs_ext.puts import Puts
 from composefs_ext.staging import Staging
-from composefs_ext.workers import WorkerProcess, available_cores
+from composefs_ext.workers import WorkerProcess, available_cores, wait_for_any
 from composefs_oci.documents import Counts
 from composefs_oci.layers.entry_log import read_log
 from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, serve, staged_cost
@@ -42,8 +41,8 @@ __all__ = ["Arrivals"]
 NAME_INTERVAL = 2.0
 """Seconds between two barriers for the sake of layers alone."""
 
-TICK = 1000
-"""Milliseconds."""
+TICK = 1.0
+"""Seconds between two looks at what there is to be named."""
 TAKEN_LOT = 8 << 20
 """How much a worker has to have had taken before it is told: few enough messages that one side never waits for room."""
 
@@ -160,8 +159,8 @@ class Arrivals:
                     self._advance()
                 yield entry, ids[content]
 
-    def _advance(self, timeout: int = TICK) -> None:
-        """Take in what has come, and if that is nothing wait for so many milliseconds."""
+    def _advance(self, timeout: float = TICK) -> None:
+        """Take in what has come, and if that is nothing wait for so many seconds."""
         if self._error is not None:
             raise self._error
         try:
@@ -190,22 +189,15 @@ class Arrivals:
         self._unnamed = []
         self._next_naming = monotonic() + NAME_INTERVAL
 
-    def _turn(self, timeout: int) -> None:
+    def _turn(self, timeout: float) -> None:
         """Do everything that can be done without waiting, then wait for something to happen."""
         self._deal()
         self._puts.send()
         if self._has_answers():  # sending may have read answers, and nothing else would wake us
             return
-        by_fd = {worker.fileno(): worker for worker in self._workers}
-        poll = select.poll()
-        for fd in (self._core.fileno(), *by_fd):
-            poll.register(fd, select.POLLIN)
-        for fd, _ in poll.poll(timeout):
-            if fd in by_fd:
-                for message in by_fd[fd].messages():
-                    self._hear(by_fd[fd], message)
-            else:
-                self._core.pump(0)
+        for worker in wait_for_any(self._core, self._workers, timeout):
+            for message in worker.messages():
+                self._hear(worker, message)
 
     def _deal(self) -> None:
         """Give each free worker a layer; start one while all are busy and there are processors."""

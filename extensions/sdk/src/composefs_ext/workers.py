@@ -6,8 +6,8 @@
 
     worker = WorkerProcess(serve, core.staging.path)
     worker.send(job)
-    ...                                            # select on worker.fileno(), then
-    for message in worker.messages(): ...
+    for worker in wait_for_any(core, workers):     # in the process that made them
+        for message in worker.messages(): ...
 
 Where the time goes into hashing, which threads can do at a time, :func:`in_threads` is simpler.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 import gc
 import marshal
 import os
+import select
 import sys
 
 from composefs_ext.errors import MORE_PROCESSES, ExtError
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     R = TypeVar("R")
+    W = TypeVar("W", bound="WorkerProcess")
 else:
     import _signal as signal  # as in extension.py
 
-__all__ = ["Channel", "WorkerProcess", "available_cores", "in_threads"]
+__all__ = ["Channel", "WorkerProcess", "available_cores", "in_threads", "wait_for_any"]
 
 _RECEIVE_SIZE = 64 << 10
 _LENGTH = 4
@@ -184,6 +186,21 @@ class WorkerProcess:
             f"a worker process ended early (exit status {os.waitstatus_to_exitcode(status)})",
             hint="see whether the system ran out of memory; the same command goes on where this one stopped",
         )
+
+
+def wait_for_any(core: Core, workers: Iterable[W], timeout: float | None = None) -> list[W]:
+    """Wait up to ``timeout`` seconds (None: for ever) until the core or a worker has something to say.
+
+    Handles what the core has said; returns the workers that have messages.
+    """
+    by_fd = {worker.fileno(): worker for worker in workers}
+    poll = select.poll()
+    for fd in (core.fileno(), *by_fd):
+        poll.register(fd, select.POLLIN)
+    ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)]
+    if core.fileno() in ready:
+        core.pump(0)
+    return [by_fd[fd] for fd in ready if fd in by_fd]
 
 
 def _run(end: socket.socket, directory: str | int, serve: Callable[[Channel], None]) -> None:

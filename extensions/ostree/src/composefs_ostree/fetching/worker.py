@@ -7,7 +7,7 @@ makes two of them twice as fast as one.  What a worker does is in :mod:`composef
 from __future__ import annotations
 
 from composefs_ext.errors import from_wire
-from composefs_ext.workers import WorkerProcess, available_cores
+from composefs_ext.workers import WorkerProcess, available_cores, wait_for_any
 from composefs_ostree.fetching.serving import HANDOVER, serve
 from composefs_ostree.fetching.traffic import traffic
 
@@ -131,15 +131,7 @@ class Workers:
 
         Raises the error of the first file that failed.
         """
-        import select
-
-        by_fd = {worker.fileno(): worker for worker in self._workers}
-        ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
-        for fd in ready:
-            if fd not in by_fd:
-                self._core.pump(0)
-                continue
-            worker = by_fd[fd]
+        for worker in wait_for_any(self._core, self._workers):
             yield from worker.rows()
             if worker.failure is not None:
                 raise worker.failure
