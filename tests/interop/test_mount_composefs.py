@@ -151,6 +151,18 @@ def test_a_file_that_cannot_be_asked_for_its_digest(image: Path, mountpoint: Pat
     assert refused.stderr == "mount.composefs: Image has no fs-verity\n"
 
 
+@pytest.mark.parametrize("call", ["fsopen", "fsmount", "move_mount", "umount2"])
+def test_who_is_ended_leaves_no_image_in_a_temporary_place(
+    image: Path, mountpoint: Path, tmp_path: Path, environment: Path, call: str
+) -> None:
+    ended = ("-qqq", "-o", tmp_path / "log", "-e", f"trace={call}", "-e", f"inject={call}:signal=TERM:when=1")
+    done = run(peers.require("strace"), *ended, HELPER, "-o", both(tmp_path), image, mountpoint, status=143)
+    assert done.stderr == "mount.composefs: terminated\n"
+    assert str(environment) not in Path("/proc/self/mountinfo").read_text().replace(f"lowerdir+={environment}", "")
+    assert os.listdir(environment / "tmp") == []
+    assert os.path.ismount(mountpoint) == (call == "umount2")
+
+
 @pytest.mark.parametrize("name", ["mount.composefs", "cfsctl"])
 def test_no_place_for_temporary_files(image: Path, mountpoint: Path, tmp_path: Path, name: str) -> None:
     """The EROFS image needs a directory to be mounted at, and here nothing can be written."""

@@ -27,15 +27,11 @@ def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
     options = ["noacl"] if _has_no_acls(image, name) else []
     with _temporary_directory(what) as directory:
         try:
-            _mount(f"/proc/self/fd/{image}", directory, options, idmap)
-        except OSError as error:
-            if error.errno != errno.ENOTBLK:
-                raise failure(error, what, "the EROFS image", "erofs") from error
-            _mount_by_loop(image, directory, options, idmap, what)
-        try:
+            _mount_file(image, directory, options, idmap, what)
             yield directory
         finally:
-            mountapi.unmount(directory, lazy=True)
+            if os.path.ismount(directory):  # which a signal that ends us may leave so
+                mountapi.unmount(directory, lazy=True)
 
 
 @contextlib.contextmanager
@@ -71,6 +67,16 @@ def _mount(source: str, directory: str, options: Sequence[str], idmap: int | Non
             context.flag(option)
         context.create()
         mountapi.attach_new(context, directory, ["ro"], idmap=idmap)
+
+
+def _mount_file(image: int, directory: str, options: Sequence[str], idmap: int | None, what: str) -> None:
+    """Mount an EROFS image in an open file, or by a loop device where the kernel wants a block device."""
+    try:
+        _mount(f"/proc/self/fd/{image}", directory, options, idmap)
+    except OSError as error:
+        if error.errno != errno.ENOTBLK:
+            raise failure(error, what, "the EROFS image", "erofs") from error
+        _mount_by_loop(image, directory, options, idmap, what)
 
 
 def _mount_by_loop(image: int, directory: str, options: Sequence[str], idmap: int | None, what: str) -> None:
