@@ -214,60 +214,52 @@ def _build(node: _Node, of: Type) -> Any:
         signature = signature_of(node.shape)
         if signature != of.signature:
             raise FormatError(f"a value of the type {signature} stands where {of.signature} is wanted")
-    match of.kind:
-        case "m":
-            # "just" may be left out.
-            inner = node.value if node.kind == "maybe" else node._replace(declared=False)
-            return None if inner is None else (_build(inner, of.members[0]),)
-        case "a" if node.kind != "bytes" or of.members[0].kind == "y":
-            return _build_array(node, of)
-        case "(" if node.kind == "tuple" and len(node.value) == len(of.members):
-            return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
-        case "{" if node.kind == "entry":
-            return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
-        case "v" if node.kind == "variant":
-            return _variant(node.value)
-        case "b" if node.kind == "bool":
+    match of.kind, node.kind:
+        case "m", "maybe":
+            return None if node.value is None else (_build(node.value, of.members[0]),)
+        case "m", _:  # "just" may be left out
+            return (_build(node._replace(declared=False), of.members[0]),)
+        case "a", "bytes" if of.members[0].kind == "y":
             return node.value
-        case "s" | "o" | "g" if node.kind == "string":
+        case "a", "dict" | "array" if of.members[0].kind == "{":
+            return _dictionary(node, of.members[0])
+        case "a", "array":
+            items = [_build(item, of.members[0]) for item in node.value]
+            return bytes(items) if of.members[0].kind == "y" else items
+        case ("(", "tuple") | ("{", "entry") if len(node.value) == len(of.members):
+            return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
+        case "v", "variant":
+            return _variant(node.value)
+        case "b", "bool":
+            return node.value
+        case "s" | "o" | "g", "string":
             return gvariant.check_text(of.kind, node.value)
-        case _ if node.kind == "number":
-            return _double(node.value) if of.kind == "d" else _integer(node.value, of.kind)
-    raise _misfit(node, of)
+        case "d", "number":
+            return _double(node.value)
+        case kind, "number" if kind in INTEGERS:
+            return _integer(node.value, kind)
+    raise FormatError(f"a {node.kind} is no value of the type {of.signature}")
 
 
-def _build_array(node: _Node, of: Type) -> Any:
-    element = of.members[0]
-    if node.kind == "bytes":
-        return node.value
-    if element.kind == "{":
-        if node.kind not in ("dict", "array"):
-            raise _misfit(node, of)
-        entries = node.value
-        if node.kind == "dict":
-            # The type that may stand before a dictionary is not that of its entries.
-            entries = [node._replace(kind="entry", value=it, declared=False) for it in entries]
-        found: dict[Any, Any] = {}
-        for entry in entries:
-            key, value = _build(entry, element)
-            if key in found:
-                raise FormatError(f"the key {key!r} stands twice in one dictionary")
-            found[key] = value
-        return found
-    if node.kind != "array":
-        raise _misfit(node, of)
-    items = [_build(item, element) for item in node.value]
-    return bytes(items) if element.kind == "y" else items
-
-
-def _misfit(node: _Node, of: Type) -> FormatError:
-    return FormatError(f"a {node.kind} is no value of the type {of.signature}")
+def _dictionary(node: _Node, of: Type) -> dict[Any, Any]:
+    """Return what a dictionary, or an array, of entries of a type stands for."""
+    entries = node.value
+    if node.kind == "dict":
+        # The type that may stand before a dictionary is not that of its entries.
+        entries = [node._replace(kind="entry", value=it, declared=False) for it in entries]
+    found: dict[Any, Any] = {}
+    for entry in entries:
+        key, value = _build(entry, of)
+        if key in found:
+            raise FormatError(f"the key {key!r} stands twice in one dictionary")
+        found[key] = value
+    return found
 
 
 def _integer(text: str, kind: str) -> int:
     match = _INTEGER.fullmatch(text)
     # No type holds a number of more digits, and Python makes none of thousands of them.
-    if match is not None and len(match[2]) < 80 and kind in INTEGERS:
+    if match is not None and len(match[2]) < 80:
         digits = match[2]
         base = {"x": 16, "b": 2}.get(digits[1:2].lower(), 8 if digits[0] == "0" else 10)
         value = int(match[1] + digits, base)
