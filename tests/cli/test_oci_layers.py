@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -9,13 +10,15 @@ import os
 import random
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
-from support.oci_images import pull
+from support.oci_images import init, pull
 from support.oci_layers import run_generator
 from support.oci_layout import Layout, digest, tar
 from support.oci_odd import BOOT
@@ -196,3 +199,22 @@ def test_a_link_to_what_it_is_already_is_of_its_layer(repo: Path, tmp_path: Path
     layout.add(layout.image(*(out.getvalue() for out in archives)), "odd")
     pull(repo, f"oci:{layout.write(tmp_path / 'layout')}:odd", "odd")
     assert cfsctl("--repo", repo, "ls", "oci/odd", "/usr").stdout.split() == ["again"]
+
+
+@pytest.mark.parametrize(
+    "compression", [bytes, gzip.compress, zstandard.ZstdCompressor().compress], ids=["none", "gzip", "zstd"]
+)
+def test_a_layer_is_inflated_as_its_first_bytes_say(tmp_path: Path, compression: Callable[[bytes], bytes]) -> None:
+    """Whatever its media type says; and it is the same layer whichever way it comes."""
+    layers = set()
+    for number, ending in enumerate(("", "+gzip", "+zstd")):
+        layout = Layout()
+        layer_type = f"application/vnd.oci.image.layer.v1.tar{ending}"
+        layout.add(layout.image(LAYER, layer_type=layer_type, compress=compression))
+        made = init(tmp_path / str(number))
+        pull(made, f"oci:{layout.write(tmp_path / f'layout{number}')}", "app")
+        assert layer(made, digest(LAYER)) == LAYER
+        layers.add(json.loads(layer(made, digest(LAYER), "--json"))["verity"])
+    assert len(layers) == 1
+    import_layer(init(tmp_path / "other"), LAYER, digest(LAYER), "other")
+    assert layers == {json.loads(layer(tmp_path / "other", "other", "--json"))["verity"]}

@@ -6,19 +6,24 @@ links.
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from support.commands import cfsctl
+from support.commands import cfsctl, the_error
 from support.oci_compare import Tree, as_image, check_same, of_directory, of_image
 from support.oci_images import init, pull
+from support.oci_layout import Layout, tar
 from support.oci_made import Containers, Umoci, change, fill, unpack
 from support.oci_registry import Registry, push, registry
 
 NAME = "app"
+REMEDY = "--dest-compress-format=gzip"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,35 @@ def test_what_skopeo_copies_in_another_form(
         source = served.image(f"skopeo/{abs(hash(options))}:two")
         push(f"oci:{umoci.layout}:two", source, "--dest-tls-verify=false", *options)
     check(repo, source, expected, "--tls-verify=false")
+
+
+def with_a_large_window(data: bytes) -> bytes:
+    compressor = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(window_log=28)
+    ).compressobj()
+    return compressor.compress(data) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("compress", "words", "status"),
+    [
+        (bz2.compress, "the layer is compressed with bzip2", 9),
+        (lzma.compress, "the layer is compressed with xz", 9),
+        (with_a_large_window, "the zstd data can be read with more than 128 MiB of memory only", 8),
+    ],
+    ids=["bzip2", "xz", "window"],
+)
+def test_what_is_compressed_otherwise_is_refused_and_the_remedy_helps(
+    repo: Path, tmp_path: Path, compress: Callable[[bytes], bytes], words: str, status: int
+) -> None:
+    layout = Layout()
+    layout.add(layout.image(tar(a=b"x" * 100), compress=compress), "1")
+    source = f"oci:{layout.write(tmp_path / 'layout')}:1"
+    told = the_error("--repo", repo, "oci", "pull", source, NAME, status=status)
+    assert words in told
+    assert f"skopeo copy {REMEDY} … oci:PATH:TAG" in told
+    push(source, f"oci:{tmp_path}/again:1", REMEDY)
+    pull(repo, f"oci:{tmp_path}/again:1", NAME)
 
 
 def test_buildah_and_podman(served: Registry, repo: Path, tmp_path: Path) -> None:

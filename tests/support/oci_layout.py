@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,15 @@ class Layout:
         """Add a manifest or index; return its descriptor."""
         return self.blob(media_type, json.dumps({"schemaVersion": 2, **value}).encode(), **fields)
 
-    def image(self, *layers: bytes, architecture: str = "amd64", **fields: Any) -> dict[str, Any]:
-        """Add an image with these layers, gzipped; return the descriptor of its manifest."""
+    def image(
+        self,
+        *layers: bytes,
+        architecture: str = "amd64",
+        layer_type: str = GZIP,
+        compress: Callable[[bytes], bytes] = lambda data: gzip.compress(data, mtime=0),
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Add an image with these layers, compressed; return the descriptor of its manifest."""
         rootfs = {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}
         config = json.dumps({"architecture": architecture, "os": "linux", "rootfs": rootfs}).encode()
         return self.document(
@@ -66,7 +74,7 @@ class Layout:
             {
                 "mediaType": MANIFEST,
                 "config": self.blob(CONFIG, config),
-                "layers": [self.blob(GZIP, gzip.compress(layer, mtime=0)) for layer in layers],
+                "layers": [self.blob(layer_type, compress(layer)) for layer in layers],
             },
             **fields,
         )

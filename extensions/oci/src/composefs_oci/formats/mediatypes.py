@@ -1,16 +1,10 @@
-"""Media types of OCI and Docker: what a document or a blob is, and how a layer is compressed.
+"""Media types of OCI and Docker: what a document or a blob is.
 
-Sources: OCI image specification, media-types.md; Docker's "Image Manifest V 2, Schema 2".  Where a layer's type says
-how it is compressed, nothing else is asked: content is not guessed at.
+Sources: OCI image specification, media-types.md; Docker's "Image Manifest V 2, Schema 2".  How a layer is compressed
+its type says too, but not always rightly; see :mod:`composefs_oci.layers.decompress`.
 """
 
 from __future__ import annotations
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Literal
-
-    Compression = Literal["none", "gzip", "zstd"]
 
 __all__ = [
     "DOCKER_CONFIG",
@@ -25,7 +19,6 @@ __all__ = [
     "is_index",
     "is_manifest",
     "is_tar_layer",
-    "layer_compression",
     "oci_layer_type",
 ]
 
@@ -50,20 +43,15 @@ _OCI_KEPT_BACK = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _DOCKER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 
-_LAYERS: dict[str, tuple[str, Compression]] = {
-    _OCI_LAYER: (_OCI_LAYER, "none"),
-    f"{_OCI_LAYER}+gzip": (f"{_OCI_LAYER}+gzip", "gzip"),
-    f"{_OCI_LAYER}+zstd": (f"{_OCI_LAYER}+zstd", "zstd"),
-    _OCI_KEPT_BACK: (_OCI_KEPT_BACK, "none"),
-    f"{_OCI_KEPT_BACK}+gzip": (f"{_OCI_KEPT_BACK}+gzip", "gzip"),
-    f"{_OCI_KEPT_BACK}+zstd": (f"{_OCI_KEPT_BACK}+zstd", "zstd"),
-    _DOCKER_LAYER: (_OCI_LAYER, "none"),
-    f"{_DOCKER_LAYER}.gzip": (f"{_OCI_LAYER}+gzip", "gzip"),
-    f"{_DOCKER_LAYER}.zstd": (f"{_OCI_LAYER}+zstd", "zstd"),
-    _DOCKER_FOREIGN: (_OCI_KEPT_BACK, "none"),
-    f"{_DOCKER_FOREIGN}.gzip": (f"{_OCI_KEPT_BACK}+gzip", "gzip"),
+_OCI_LAYERS = frozenset(kind + ending for kind in (_OCI_LAYER, _OCI_KEPT_BACK) for ending in ("", "+gzip", "+zstd"))
+_DOCKER_LAYERS = {
+    _DOCKER_LAYER: _OCI_LAYER,
+    f"{_DOCKER_LAYER}.gzip": f"{_OCI_LAYER}+gzip",
+    f"{_DOCKER_LAYER}.zstd": f"{_OCI_LAYER}+zstd",
+    _DOCKER_FOREIGN: _OCI_KEPT_BACK,
+    f"{_DOCKER_FOREIGN}.gzip": f"{_OCI_KEPT_BACK}+gzip",
 }
-"""Layers of files: the type that OCI has for each, and its compression."""
+"""Layers of files, and the type that OCI has for each of Docker."""
 
 
 def is_index(media_type: str) -> bool:
@@ -83,15 +71,9 @@ def is_config(media_type: str) -> bool:
 
 def is_tar_layer(media_type: str) -> bool:
     """Whether this is a layer of files."""
-    return media_type in _LAYERS
-
-
-def layer_compression(media_type: str) -> Compression:
-    """Return how a layer of files is compressed; KeyError if it is none."""
-    return _LAYERS[media_type][1]
+    return media_type in _OCI_LAYERS or media_type in _DOCKER_LAYERS
 
 
 def oci_layer_type(media_type: str) -> str:
     """Return OCI's type for a layer of Docker; other types stay as they are."""
-    known = _LAYERS.get(media_type)
-    return known[0] if known else media_type
+    return _DOCKER_LAYERS.get(media_type, media_type)

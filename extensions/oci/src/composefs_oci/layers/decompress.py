@@ -1,5 +1,8 @@
 """Layers as the tars that they are, whatever they are compressed with: gzip with many members, zstd with many frames.
 
+Which of them it is, if any, the first bytes say, as they do to podman and Docker: media types are wrong in images that
+those open, and what comes of it has to have the layer's digest in any case.
+
 zstd:chunked layers end with skippable frames (RFC 8878, 3.1.2), which hold no data.  All else that follows compressed
 data is refused: two readers could disagree about it.  Memory is bounded by zstd's window, at most 128 MiB, and by the
 size of the pieces that are asked for, however much a layer inflates to.
@@ -7,8 +10,7 @@ size of the pieces that are asked for, however much a layer inflates to.
 
 from __future__ import annotations
 
-from composefs_ext.errors import FormatError
-from composefs_oci.formats.mediatypes import layer_compression
+from composefs_ext.errors import FormatError, TooLargeError, UnsupportedError
 from composefs_oci.sources.source import PIECE
 
 TYPE_CHECKING = False
@@ -32,23 +34,49 @@ __all__ = ["open_tar"]
 _MAX_WINDOW = 128 << 20
 _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
+_LONGEST_MAGIC = 6
 _GZIP = 31
 """What zlib calls a gzip file, by its window bits."""
 
+_AGAIN = "have it compressed anew: skopeo copy --dest-compress-format=gzip … oci:PATH:TAG, and pull that"
 
-def open_tar(blob: Compressed, media_type: str) -> Readable:
-    """Return what reads the uncompressed tar of a layer with this media type; it is not closed with its reader.
+
+def open_tar(blob: Compressed) -> Readable:
+    """Return what reads the uncompressed tar of a layer; it is not closed with its reader.
 
     Its ``read(size)`` returns at most so many bytes, and none at the end, when the blob was right to its end too.  It
-    raises CorruptError for the blob and FormatError for its compression.
+    raises CorruptError for the blob and FormatError or TooLargeError for its compression, of which one that is not
+    read here is an UnsupportedError.
     """
-    match layer_compression(media_type):
-        case "gzip":
-            return _Gzip(blob)
-        case "zstd":
-            return _Zstd(blob)
-        case _:
-            return blob
+    begun = _Begun(blob)
+    number = int.from_bytes(begun.head[:4], "little")
+    if begun.head.startswith(b"\x1f\x8b\x08"):
+        return _Gzip(begun)
+    if number == _MAGIC or number >> 4 == _SKIPPABLE >> 4:
+        return _Zstd(begun)
+    for magic, name in ((b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")):
+        if begun.head.startswith(magic):
+            raise UnsupportedError.at(blob.where, f"the layer is compressed with {name}", hint=_AGAIN)
+    return begun
+
+
+class _Begun:
+    """A blob whose ``head``, some bytes if it has them, was read to be looked at, and comes once more."""
+
+    def __init__(self, blob: Compressed) -> None:
+        self.where = blob.where
+        self.head = b""
+        self._blob = blob
+        while len(self.head) < _LONGEST_MAGIC and (data := blob.read()):
+            self.head += data
+
+    def read(self, *size: int) -> bytes:
+        """Return the next bytes, at most ``size`` of them; none at the end."""
+        if not self.head:
+            return self._blob.read(*size)
+        end = size[0] if size else len(self.head)
+        data, self.head = self.head[:end], self.head[end:]
+        return data
 
 
 def _zlib() -> Any:
@@ -117,6 +145,9 @@ class _Zstd:
         try:
             data = self._reader.read(size)
         except self._error as error:
+            if "too much memory" in str(error):
+                message = f"the zstd data can be read with more than {_MAX_WINDOW >> 20} MiB of memory only"
+                raise TooLargeError.at(self._blob.where, message, hint=f"its window is too large; {_AGAIN}") from None
             raise FormatError.at(self._blob.where, f"damaged zstd data: {error}") from None
         if not data and not self._frames.is_complete:  # zstd itself does not mind
             raise FormatError.at(self._blob.where, "the zstd data is cut off")

@@ -120,7 +120,7 @@ class _Worker:
             layer = self._keep(counted, job.descriptor)
             self.report()
             return layer
-        archive = open_tar(counted, job.descriptor.media_type)
+        archive = open_tar(counted)
         self._log = EntryLog(self._staging.path_of(log))
         try:
             layer = unpack(
