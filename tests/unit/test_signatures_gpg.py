@@ -19,6 +19,7 @@ __all__ = ["keys"]
 
 DATA = b"a commit, as far as signatures care" * 10
 WHAT = "commit 1234"
+YEARS_AGO = "20200101T000000"
 
 
 def detached(*blobs: bytes) -> dict[str, Variant]:
@@ -186,6 +187,23 @@ def test_a_key_that_one_keyring_renews_is_renewed_in_all(keys: Keys) -> None:
     for keyring in (before + keys.gpg.export(key), keys.gpg.export(key) + before):
         for signer in (f"{key}!", subkey):
             assert verify(keyring, keys.gpg.sign(DATA, signer))[0].problem is None
+
+
+@pytest.mark.parametrize("is_subkey", [False, True])
+def test_what_a_key_signed_before_it_was_renewed_needs_the_key_of_then(keys: Keys, is_subkey: bool) -> None:
+    key = keys.gpg.make_key(f"Renewed <{is_subkey}@example.com>", expires="never" if is_subkey else "1y", at=YEARS_AGO)
+    signer = keys.gpg.add_subkey(key, "1y", at=YEARS_AGO) if is_subkey else key
+    made = keys.gpg.sign(DATA, signer, at=PAST)
+    before = keys.gpg.export(key)
+    keys.gpg.run("--quick-set-expire", key, "0", *([signer] if is_subkey else []))
+    with pytest.raises(
+        CorruptError, match=r"its key is known as of \d{4}-\d\d-\d\d only: trust it as it was before, too"
+    ):
+        verify(keys.gpg.export(key), made)
+    assert verify(keys.gpg.export(key) + before, made)[0].key == signer
+    assert verify(keys.gpg.export(key), keys.gpg.sign(DATA, signer))[0].key == signer
+    with pytest.raises(CorruptError, match="it was made over other bytes"):
+        verify(keys.gpg.export(key) + before, made, data=DATA + b"x")
 
 
 def test_directories_and_the_systems_keyrings_are_read(

@@ -38,12 +38,14 @@ class Key(NamedTuple):
     """The standing of a primary key or subkey; ``expires`` is in seconds since 1970, None for never.
 
     ``is_known`` tells that the library judges it at all, which it does not if the key is weak, or of a curve that it
-    has not.
+    has not.  ``since`` is when the oldest signature was made that binds it, in the same seconds: what it signed before,
+    the library finds no key for.
     """
 
     expires: float | None
     is_revoked: bool
     is_known: bool = True
+    since: float = 0
 
     def problem(self, name: str) -> str | None:
         """Return why it counts no more, with ``name`` for it; None if it does."""
@@ -158,9 +160,10 @@ def _keys_of(cert: Any) -> dict[str, Key]:
         primary = Key(None if expires is None else expires.timestamp(), is_revoked)
     except UnreadableError:
         primary = Key(None, is_revoked, is_known=False)
-    keys = {cert.fingerprint: primary}
+    own: list[float] = []
     subkey = None
     signatures: list[Any] = []
+    keys = {cert.fingerprint: primary}
     for item in packet.PacketPile.from_bytes(bytes(cert)):
         if item.tag in (packet.Tag.PublicSubkey, packet.Tag.SecretSubkey):
             subkey, signatures = item, []
@@ -169,6 +172,9 @@ def _keys_of(cert: Any) -> dict[str, Key]:
         elif item.tag == packet.Tag.Signature and subkey is not None and subkey.fingerprint is not None:
             signatures.append(item)
             keys[subkey.fingerprint] = _subkey(subkey, signatures, packet.SignatureType)
+        elif item.tag == packet.Tag.Signature and subkey is None and item.issuer_fingerprint == cert.fingerprint:
+            own += [item.signature_created.timestamp()] if item.signature_created is not None else []
+    keys[cert.fingerprint] = primary._replace(since=min(own, default=0))
     return keys
 
 
@@ -182,7 +188,8 @@ def _subkey(key: Any, signatures: Sequence[Any], kinds: Any) -> Key:
     ]
     _, period = max((each for each in bindings if each[0] <= now), key=lambda each: each[0], default=(0, None))
     expires = key.key_created.timestamp() + period.total_seconds() if period else None
-    return Key(expires, any(signature.signature_type == kinds.SubkeyRevocation for signature in signatures))
+    is_revoked = any(signature.signature_type == kinds.SubkeyRevocation for signature in signatures)
+    return Key(expires, is_revoked, since=min((made for made, _ in bindings), default=0))
 
 
 def _owner(cert: Any) -> str | None:

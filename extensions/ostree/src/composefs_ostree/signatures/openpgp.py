@@ -103,6 +103,9 @@ def _judge(claim: Signature, certificates: Sequence[Certificate], good: Sequence
             claim = claim._replace(key=signer.upper(), owner=certificate.owner)
             if standing is None and (primary, signer) in good:
                 return claim
+            since = max(certificate.keys[primary].since, certificate.keys[signer].since)
+            if standing is None and claim.created is not None and claim.created < since:
+                standing = f"its key is known as of {day(since)} only: trust it as it was before, too"
             problem = problem or standing
     return claim._replace(problem=problem or "it was made over other bytes, or its key may not sign")
 
