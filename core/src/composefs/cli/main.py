@@ -280,37 +280,13 @@ def _open_standard_descriptors() -> None:
             os.set_inheritable(nowhere(), True)  # the lowest that is free
 
 
-def _is_global(option: str) -> bool:
-    return any(option in parameter.opts for parameter in root.params)
-
-
-def _alike(option: str, guesses: Iterable[str]) -> list[str]:
-    """Leave of click's guesses what is like the option in more than its hyphens: --fsync is not --json."""
-    from difflib import SequenceMatcher
-
-    word = option.lstrip("-")
-    return [each for each in guesses if SequenceMatcher(None, each.lstrip("-"), word).ratio() > _LEAST_LIKENESS]
-
-
 def _failure(error: BaseException) -> ComposefsError:
     """Turn anything raised into one of our errors."""
     match error:
         case ComposefsError():
             return error
-        case click.NoSuchOption(option_name=option, ctx=click.Context() as ctx) if ctx.parent and _is_global(option):
-            return UsageError(
-                f"{option} comes before the command", hint=f"it is an option of all commands: cfsctl {option} … COMMAND"
-            )
         case click.UsageError():
-            place = error.ctx.command_path if error.ctx else PROGRAM
-            hint = f"see '{place} --help'"
-            if isinstance(error, click.NoSuchOption):
-                if error.ctx and isinstance(error.ctx.command, click.Group):
-                    hint = f"a command's options come after it; {hint}"
-                guesses = _alike(error.option_name, error.possibilities or ())
-                error = click.NoSuchOption(error.option_name, possibilities=guesses, ctx=error.ctx)
-            message = " ".join(error.format_message().split()).rstrip(".")
-            failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=hint)
+            failure: ComposefsError = _wrong_usage(error)
         case click.ClickException():
             failure = UsageError(error.format_message())
         case RuntimeError(__cause__=KeyboardInterrupt() as stop):
@@ -335,6 +311,31 @@ def _failure(error: BaseException) -> ComposefsError:
             )
     failure.__cause__ = error
     return failure
+
+
+def _wrong_usage(error: click.UsageError) -> UsageError:
+    """Tell what click finds wrong in a line as we do, with what may be meant."""
+    context = error.ctx
+    hint = f"see '{context.command_path if context else PROGRAM} --help'"
+    if isinstance(error, click.NoSuchOption):
+        option = error.option_name
+        if context and context.parent and any(option in parameter.opts for parameter in root.params):
+            return UsageError(
+                f"{option} comes before the command", hint=f"it is an option of all commands: cfsctl {option} … COMMAND"
+            )
+        if context and isinstance(context.command, click.Group):
+            hint = f"a command's options come after it; {hint}"
+        error = click.NoSuchOption(option, possibilities=_alike(option, error.possibilities or ()), ctx=context)
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _alike(option: str, guesses: Iterable[str]) -> list[str]:
+    """Leave of click's guesses what is like the option in more than its hyphens: --fsync is not --json."""
+    from difflib import SequenceMatcher
+
+    word = option.lstrip("-")
+    return [each for each in guesses if SequenceMatcher(None, each.lstrip("-"), word).ratio() > _LEAST_LIKENESS]
 
 
 def _is_nowhere() -> bool:
