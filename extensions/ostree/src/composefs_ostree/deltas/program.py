@@ -86,25 +86,30 @@ class Program:
         """
         code = self._code
         last: Row | None = None
-        steps = {ord("w"): self._write, ord("B"): self._patch, ord("r"): self._read_from, ord("o"): self._open}
+        steps: dict[int, Callable[[], Row | None]] = {
+            ord("S"): self._whole,
+            ord("o"): self._open,
+            ord("r"): self._read_from,
+            ord("R"): self._read_from_blob,
+            ord("w"): self._write,
+            ord("B"): self._patch,
+            ord("c"): self._close,
+        }
         try:
             for _ in range(MAX_OPERATIONS):
                 if self._at >= len(code):
                     break
-                operation = code[self._at]
+                step = steps.get(code[self._at])
+                if step is None:
+                    raise FormatError(f"the operation {code[self._at]} does not exist")
                 self._at += 1
-                if operation in (83, 99):  # S, nearly always, and c
-                    row = self._whole() if operation == 83 else self._close()
-                    if self._number == self._part.object_count:
-                        last = row
-                    else:
-                        yield row
-                elif operation == 82:  # R
-                    self._source = None
-                elif operation in steps:
-                    steps[operation]()
+                row = step()
+                if row is None:
+                    continue
+                if self._number == self._part.object_count:
+                    last = row
                 else:
-                    raise FormatError(f"the operation {operation} does not exist")
+                    yield row
             else:
                 raise TooLargeError(f"the delta's part has more than {MAX_OPERATIONS} operations", hint=_SMALLER)
             if self._file is not None or self._number != self._part.object_count:
@@ -198,6 +203,9 @@ class Program:
             self._old = file_id, self._sources(file_id)
             self._left_to_read -= len(self._old[1])
         self._source = self._old[1]
+
+    def _read_from_blob(self) -> None:
+        self._source = None
 
     def _write(self) -> None:
         size, offset = self._operand(), self._operand()
