@@ -177,6 +177,30 @@ def test_who_may_not_mount_erofs_gets_fuse(repository: Path, mountpoints: list[P
     assert "run as root, or let `cfsctl mount` serve the image by FUSE" in done.stderr
 
 
+def test_who_has_no_loop_devices_gets_fuse(repository: Path, mountpoints: list[Path], tmp_path: Path) -> None:
+    """A kernel before 6.12 wants a block device, which it says with ENOTBLK, and a container has none."""
+    strace = (
+        f"{peers.require('strace')} -qqq -o {tmp_path}/log -e trace=fsconfig -e inject=fsconfig:error=ENOTBLK:when=4"
+    )
+    script = f"""set -e
+        mkdir {tmp_path}/dev
+        mount -t tmpfs none {tmp_path}/dev
+        for name in fuse null; do
+            touch {tmp_path}/dev/$name
+            mount --bind /dev/$name {tmp_path}/dev/$name
+        done
+        mount --move {tmp_path}/dev /dev
+        {strace} {CFSCTL} --repo {repository} mount refs/it "$1"
+        wc -c <"$1/usr/big"
+        {CFSCTL} umount "$1"
+        ! {strace} {CFSCTL} --repo {repository} mount --fuse no refs/it "$1"
+    """
+    done = run("unshare", "--mount", "sh", "-c", script, "sh", mountpoints[0])
+    assert int(done.stdout) == len(CONTENT)
+    assert "trying FUSE" in done.stderr
+    assert done.stderr.endswith("(there are no loop devices in /dev; a container must be given them)\n")
+
+
 def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
     """Somebody without any rights, as most users are: what they mount they see, and nobody else, root included."""
     peers.require("fusermount3")

@@ -23,6 +23,8 @@ def failure(error: OSError, what: str, step: str, module: str, messages: Sequenc
     match error.errno:
         case errno.ENOENT if not os.path.exists("/proc/self"):  # by which files go to the kernel
             return without_proc(f"{what}: {step}")
+        case errno.ENOENT if module == "loop":
+            return UnsupportedError(message, hint="there are no loop devices in /dev; a container must be given them")
         case errno.ENODEV:
             return UnsupportedError(message, causes=causes, hint=f"the kernel has no {module}; try `modprobe {module}`")
         case errno.EPERM | errno.EACCES:
