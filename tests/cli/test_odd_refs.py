@@ -100,6 +100,9 @@ def test_removing_a_ref_whose_name_is_not_utf_8(made: Populated) -> None:
     assert [name for _, name in odd] == ["i\udcffd", "os/i\udcffd", "oci/b\udcff%", "t\udcffd"]
     for is_image, name in odd:
         image = ["--image"] if is_image else []
+        if is_image:
+            told = cfsctl("--repo", made.path, "ref", "remove", name, status=3).stderr
+            assert f"(an image has that name: cfsctl ref remove --image '{name}')" in told
         assert cfsctl("--repo", made.path, "ref", "remove", *image, name).stderr == ""
         told = cfsctl("--repo", made.path, "ref", "remove", *image, name, status=3).stderr
         assert told.startswith(f"cfsctl: there is no {'image ' * is_image}ref {name!r}")

@@ -50,7 +50,7 @@ def refs_with(prefix: str, repository: Repository, odd: Callable[[str], object] 
 
 
 def is_image_ref(repository: Repository, name: str) -> bool:
-    """Tell whether an image has this name."""
-    with suppress(ComposefsError):  # it cannot be one, or nothing can be told of it
-        return repository.images.read_ref(name) is not None
+    """Tell whether an image has this name, of whatever bytes it is."""
+    with suppress(ComposefsError):  # nothing can be told of it
+        return any(found == name for found, _ in repository.images.list_refs(name, odd=lambda _odd: None))
     return False
