@@ -239,6 +239,9 @@ def test_of_a_list_in_a_file_the_line_is_told_that_is_no_element(host: Host, las
     [
         ("object.has", {"ids": ["abc"]}, "ids: 'abc' is not an id of 64 lower-case hex digits"),
         ("object.has", {"ids": [5]}, "ids: 5 is not an id of 64 lower-case hex digits"),
+        ("object.has", {"ids": ["a" * 140]}, f"ids: '{'a' * 140}' is not an id of 64 lower-case hex digits"),
+        ("object.has", {"ids": ["a" * 141]}, f"ids: '{'a' * 140}'… is not an id of 64 lower-case hex digits"),
+        ("object.has", {"ids": [["a" * 141]]}, f'ids: ["{"a" * 138}… is not an id of 64 lower-case hex digits'),
         ("object.get", {"into": "x"}, "id: null is not an id of 64 lower-case hex digits"),
         ("object.get", {"id": NOWHERE, "into": "a b"}, "into: 'a b' is not the name of a staged file"),
         ("object.put", {"files": ["a"]}, "files holds something that is not an object: 'a'"),

@@ -28,6 +28,9 @@ __all__ = [
     "string",
 ]
 
+_SHOWN = 140
+"""Characters that are shown: a whole id, and a little more."""
+
 RESERVED_PREFIX = "core-"
 """Staged names that begin so are the core's."""
 
@@ -82,8 +85,10 @@ def mapping(params: Message, key: str) -> Message:
 
 
 def shown(value: JSONValue) -> str:
-    """What came, for a message: a text in quotes, and all else as it is in JSON."""
-    return repr(value[:140]) if type(value) is str else encode(value).decode().strip()[:140]
+    """What came, for a message: a text in quotes, and all else as it is in JSON; of what is long, the beginning."""
+    text = value if type(value) is str else encode(value).decode().strip()
+    begun = text[:_SHOWN]
+    return (repr(begun) if text is value else begun) + "…" * (len(text) > _SHOWN)
 
 
 def staged_name(value: JSONValue, key: str) -> str:
