@@ -162,6 +162,37 @@ def test_a_commit_signed_here_is_stored_as_one_that_comes_signed(target: Target,
     assert other.json("pull-local", source, ostree_repo.BRANCH, "--depth=1")["verity"] == here["verity"]
 
 
+@pytest.mark.usefixtures("agent")
+def test_signatures_that_were_removed_are_exported_and_pulled_as_removed(
+    keys: Keys, target: Target, tmp_path: Path
+) -> None:
+    """As by ostree: what has none any more has an empty file, and what never had any leaves alone what is there."""
+    target.ostree(*tree(target), f"--gpg-sign={keys.good}", env=keys.gpg.environment())
+    commit_id = target.json("inspect", BRANCH)["commit"]
+    exported, other, unsigned = tmp_path / "exported", Target(tmp_path / "other"), Target(tmp_path / "unsigned")
+    detached = exported / f"objects/{commit_id[:2]}/{commit_id[2:]}.commitmeta"
+    target.ostree("export", BRANCH, exported)
+    signed = detached.read_bytes()
+    other.ostree("pull-local", exported, BRANCH)
+    detached.unlink()
+    unsigned.ostree("pull-local", exported, BRANCH)
+    detached.write_bytes(signed)
+    unsigned.ostree("export", BRANCH, exported)
+    assert detached.read_bytes() == signed
+    target.ostree("sign", BRANCH, f"--delete={keys.good}")
+    target.ostree("export", BRANCH, exported)
+    assert detached.read_bytes() == b""
+    theirs = make_repo(tmp_path / "theirs")
+    run("ostree", f"--repo={theirs}", "pull-local", exported, BRANCH)
+    assert (theirs / detached.relative_to(exported)).read_bytes() == b""
+    assert keys_of(other) == [keys.good]
+    other.ostree("pull-local", exported, BRANCH)
+    assert keys_of(other) == []
+    cfsctl("--repo", other.path, "gc")
+    assert other.ostree("fsck").stdout.endswith("status: ok\n")
+    assert cfsctl("--repo", other.path, "fsck").stdout.endswith("status: ok\n")
+
+
 def test_gpg_homedir_without_a_key_is_refused(target: Target, tmp_path: Path) -> None:
     done = target.ostree(*tree(target), f"--gpg-homedir={tmp_path}", status=2)
     assert "--gpg-sign" in done.stderr

@@ -114,15 +114,18 @@ def _change(
 
 
 def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:
-    """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
+    """Store detached metadata and the commit's stream, which names it; publish both.
+
+    Where nothing is left of it that is stored too, so that exports and pulls take away what the other side has.
+    """
     from composefs_ostree.held.storing import put_again, put_detached
 
-    rows: list[StreamName] = []
-    named_refs = [(each, target) for each, target in stream.named_refs if each != DETACHED_REF]
-    if metadata:
-        kept = put_detached(core, commit_id, gvariant.encode("a{sv}", metadata))
-        rows.append(kept)
-        named_refs.append((DETACHED_REF, kept["id"]))
-    again = put_again(core, stream.id, named_refs)
-    rows.append({"name": name, "id": again, "if_exists": "replace", "expect": stream.id})
-    core.publish(streams=rows).result()
+    kept = put_detached(core, commit_id, gvariant.encode("a{sv}", metadata))
+    others = [(each, target) for each, target in stream.named_refs if each != DETACHED_REF]
+    again: StreamName = {
+        "name": name,
+        "id": put_again(core, stream.id, [*others, (DETACHED_REF, kept["id"])]),
+        "if_exists": "replace",
+        "expect": stream.id,
+    }
+    core.publish(streams=[kept, again]).result()

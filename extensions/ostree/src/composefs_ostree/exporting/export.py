@@ -198,10 +198,10 @@ def _write_files(
         workers.end()
 
 
-def _publish_commit(target: Target, held: CommitStream, detached: bytes) -> None:
+def _publish_commit(target: Target, held: CommitStream, detached: bytes | None) -> None:
     """Write the commit, behind everything that it needs and before everything that names it."""
     data = commit_bytes(held)
-    if detached:
+    if detached is not None:
         target.put(object_path(ObjectType.COMMITMETA, held.commit_id), detached)
     target.put(object_path(ObjectType.COMMIT, held.commit_id), data)
     target.remove(object_path(ObjectType.TOMBSTONE, held.commit_id))

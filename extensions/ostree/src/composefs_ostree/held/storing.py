@@ -76,6 +76,6 @@ def put_again(core: Core, stream_id: str, named_refs: Sequence[tuple[str, str]])
 def put_detached(core: Core, commit_id: bytes, data: bytes) -> StreamName:
     """Have a commit's detached metadata stored; return the stream's id with the name under which to publish it."""
     inline = core.staging.write(data, "commitmeta")
-    stored = core.stream_put(_DETACHED_CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
+    stored = core.stream_put(_DETACHED_CONTENT_TYPE, chunks=[-len(data)] if data else [], inline=inline).result()
     os.unlink(core.staging.path_of(inline))
     return {"name": _DETACHED_PREFIX + commit_id.hex(), "id": stored["id"], "if_exists": "replace"}

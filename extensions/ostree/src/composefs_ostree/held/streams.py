@@ -126,14 +126,17 @@ def read_detached(core: Core, stream: Stream, commit_id: bytes) -> dict[str, Var
     from composefs_ostree.signatures.detached import parse_detached
 
     what = f"the detached metadata of commit {commit_id.hex()}"
-    return parse_detached(detached_metadata(core, stream.named_refs), what)
+    return parse_detached(detached_metadata(core, stream.named_refs) or b"", what)
 
 
-def detached_metadata(core: Core, named_refs: Iterable[tuple[str, str]]) -> bytes:
-    """Return the serialised detached metadata (signatures) of a commit whose stream names these; empty if none."""
+def detached_metadata(core: Core, named_refs: Iterable[tuple[str, str]]) -> bytes | None:
+    """Return the serialised detached metadata (signatures) of a commit whose stream names these; None if none.
+
+    It is empty where there was some, and all of it has been removed.
+    """
     stream_id = _named(named_refs, DETACHED_REF)
     if stream_id is None:
-        return b""
+        return None
     into = core.staging.new_name("commitmeta")
     core.stream_cat(id=stream_id, into=into).result()
     return core.staging.read(into)

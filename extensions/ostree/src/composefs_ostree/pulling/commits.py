@@ -101,7 +101,7 @@ class Commits:
             return parents  # without a look at the commit object
         child = known
         _, data, commit, _ = self._inquiry.object(child)
-        total = len(data) + len(child.detached)
+        total = len(data) + len(child.detached or b"")
         while commit.parent is not None and len(parents) != self._terms.depth:
             near = child.current if child.held is None else child.held.name
             try:
@@ -110,7 +110,7 @@ class Commits:
             except NotFoundError:
                 break
             parents.append(child)
-            total += len(data) + len(child.detached)
+            total += len(data) + len(child.detached or b"")
             if total > _MAX_HISTORY:
                 raise TooLargeError(
                     f"the commit objects of {known.commit_id.hex()} and its parents have more than {_MAX_HISTORY} "
@@ -223,7 +223,7 @@ class Commits:
 
     def _detached_ref(self, known: Known) -> dict[str, str]:
         """Have new detached metadata stored; return how the commit's stream names it."""
-        if not known.detached:
+        if known.detached is None:
             return {}
         if known.held is not None and detached_metadata(self._core, known.held.named_refs) == known.detached:
             return {}

@@ -90,7 +90,7 @@ class Known:
 
     ``held`` is what the repository has of it, None if nothing that can be read; then ``unreadable`` is the name of what
     it has and cannot be read, if there is such a stream.  ``detached`` is the detached metadata that the source has,
-    empty if it has none, ``object`` the commit object once somebody needed it, and ``signatures`` are those that were
+    None if it has none, ``object`` the commit object once somebody needed it, and ``signatures`` are those that were
     checked, for JSON.  ``alike`` is the name of a stream that may have much of it although nothing says so.
 
     Then it is brought: ``here`` is how it is stored now, for itself or as the parent of another, ``parent`` the parent
@@ -104,7 +104,7 @@ class Known:
         self.current = current
         self.held: Held | None = None
         self.unreadable: str | None = None
-        self.detached = b""
+        self.detached: bytes | None = None
         self.object: CommitObject | None = None
         self.signatures: list[dict[str, Any]] = []
         self.alike: str | None = None
@@ -168,9 +168,9 @@ class Inquiry:
         data = self.object(known).data
         what = f"commit {known.commit_id.hex()}"
         detached = known.detached
-        if not detached and known.held is not None:
+        if detached is None and known.held is not None:
             detached = detached_metadata(self._core, known.held.named_refs)
-        metadata = parse_detached(detached, f"the detached metadata of {what}")
+        metadata = parse_detached(detached or b"", f"the detached metadata of {what}")
         known.signatures = facts_of(verify(data, metadata, self._terms.policy, what))
 
     def object(self, known: Known) -> CommitObject:
@@ -186,7 +186,7 @@ class Inquiry:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
                 known.object = CommitObject(known.commit_id, data, parse_commit(data))
             elif (delta := self._find_delta(known)) is not None:
-                known.detached = known.detached or delta.detached or b""
+                known.detached = delta.detached if known.detached is None else known.detached
                 known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
             else:
                 data, commit = fetch_commit(self._core, self._transport, known.commit_id, known.size)

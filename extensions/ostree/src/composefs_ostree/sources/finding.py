@@ -95,11 +95,11 @@ def fetch_commit(core: Core, transport: Transport, commit_id: bytes, limit: int)
         return data, parse_commit(data)
 
 
-def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
-    """Fetch a commit's detached metadata; empty if there is none.  Raises FormatError if it is malformed."""
+def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes | None:
+    """Fetch a commit's detached metadata; None if there is none.  Raises FormatError if it is malformed."""
     path = object_path(ObjectType.COMMITMETA, commit_id)
     where = transport.where(path)
-    data = read(core, transport, path, MAX_DETACHED) or b""
+    data = read(core, transport, path, MAX_DETACHED)
     if data:
         from composefs_ostree.signatures.detached import parse_detached
 
