@@ -8,6 +8,7 @@ and from a backslash.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -164,8 +165,8 @@ def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
     request = Request()
     for word in (word for text in texts for word in _split(text, ",")):
         name, assigned, value = word.partition("=")
-        if not word or name in _NOT_FOR_US or name.startswith(("x-", "X-", "comment")):
-            continue  # mount(8) takes nothing, as in "a,,b", too
+        if name in _NOT_FOR_US or name.startswith(("x-", "X-", "comment")):
+            continue
         if assigned and name in _VALUES:
             setattr(request, name, _VALUES[name](value))
         elif word == "verity":
@@ -187,7 +188,7 @@ def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
 
 
 def _basedir(value: str) -> tuple[str, ...]:
-    return tuple(_unescape(part) for part in _split(value, ":") if part)
+    return tuple(_unescape(part) for part in _split(value, ":"))
 
 
 def _digest(value: str) -> str:
@@ -199,28 +200,13 @@ def _digest(value: str) -> str:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at separators that no backslash precedes; escapes stay for whoever splits the parts."""
-    parts = [""]
-    escaped = False
-    for character in text:
-        if character == separator and not escaped:
-            parts.append("")
-        else:
-            parts[-1] += character
-        escaped = character == "\\" and not escaped
-    return parts
+    """Return what is between separators that no backslash precedes, if it is anything; escapes stay in it."""
+    return re.findall(rf"(?:\\.|[^{separator}])+", text)
 
 
 def _unescape(value: str) -> str:
     """Undo the escapes; a backslash before anything else is a backslash."""
-    found, escaped = [], False
-    for character in value:
-        if escaped and character not in ",:\\":
-            found.append("\\")
-        escaped = character == "\\" and not escaped
-        if not escaped:
-            found.append(character)
-    return "".join(found) + ("\\" if escaped else "")
+    return re.sub(r"\\([,:\\])", r"\1", value)
 
 
 _VALUES: dict[str, Callable[[str], object]] = {
