@@ -287,14 +287,12 @@ def _failure(error: BaseException) -> ComposefsError:
             return error
         case click.UsageError():
             failure: ComposefsError = _wrong_usage(error)
-        case click.ClickException():
-            failure = UsageError(error.format_message())
         case RuntimeError(__cause__=KeyboardInterrupt() as stop):
             # A signal's handler raised it in the making of a class, and Python before 3.12 makes an error of that.
             return _failure(stop)
         case ctrl_c.Terminated(number=number):
             failure = CancelledError.by_signal(number, "terminated")
-        case KeyboardInterrupt() | click.Abort():
+        case KeyboardInterrupt():
             failure = CancelledError("interrupted")
         case FileNotFoundError(filename=None) if _is_nowhere():
             failure = NotFoundError(
