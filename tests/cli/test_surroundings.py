@@ -38,6 +38,20 @@ def test_more_files_than_a_user_may_have_on_their_way_to_other_processes(tmp_pat
     assert cfsctl(*command, preexec_fn=be_limited).stdout == cfsctl(*command).stdout
 
 
+def test_wherever_a_limit_of_open_files_is_met_it_is_told(target: Target) -> None:
+    """While an extension is started the process that it will be meets it, too."""
+    told = ""
+    for most in range(16, 64):
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (most, most))
+        done = target.ostree("images", status=None, preexec_fn=limit)
+        if done.returncode == 0:
+            break
+        assert done.stderr.endswith(": Too many open files (raise the limit of open files: ulimit -n)\n")
+        told += done.stderr
+    assert "could not be executed" in told
+    assert target.left_over() == []
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
     "command", ["cfsctl --no-repo create-dumpfile --no-propagate-usr-to-root tree", "composefs-info dump image"]

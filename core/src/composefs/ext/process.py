@@ -48,6 +48,7 @@ _HINTS = {
     os.strerror(errno.ENOENT): _INTERPRETER,
     os.strerror(errno.ENOEXEC): _INTERPRETER,
     os.strerror(errno.EACCES): _PERMISSION,
+    os.strerror(errno.EMFILE): "raise the limit of open files: ulimit -n",
 }
 
 
