@@ -89,7 +89,7 @@ def test_what_was_transferred_is_told_to_who_watches(source: Path, tmp_path: Pat
         told = re.compile(rf"{objects}; {size} KiB transferred in [0-9]+ seconds\r?\n")
         pulls = ("ostree", "pull", server.url, BRANCH)
         assert Target(tmp_path / "3").ostree("pull", server.url, BRANCH).stderr == ""
-        assert told.search(cfsctl("--repo", Target(tmp_path / "4").path, "-v", *pulls).stderr)
+        assert told.search(cfsctl("--repo", Target(tmp_path / "4").path, "-v", *pulls, pulled["commit"]).stderr)
         status, shown = on_terminal("--repo", Target(tmp_path / "5").path, *pulls)
         assert status == 0
         assert told.search(shown.decode())

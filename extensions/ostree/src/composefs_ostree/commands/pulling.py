@@ -21,7 +21,7 @@ from composefs_ostree.sources.finding import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any
 
     from composefs_ext import Core, Request, Stream
@@ -112,7 +112,8 @@ def _pull(
     rows = [_row(ref, brought, streams) for ref, brought in pulled]
     core.output("\n".join(map(_text, rows)))
     if not source.is_near:
-        core.log("info", _transferred(rows, traffic.received, monotonic() - start))
+        each_once = {row["commit"]: row for row in rows}  # a row for each ref, but what came has come once
+        core.log("info", _transferred(each_once.values(), traffic.received, monotonic() - start))
     result = rows[0] if len(rows) == 1 else {"pulled": rows}
     return {**result, "bytes_transferred": traffic.received}
 
@@ -222,7 +223,7 @@ def _text(row: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _transferred(rows: Sequence[dict[str, Any]], received: int, seconds: float) -> str:
+def _transferred(rows: Collection[dict[str, Any]], received: int, seconds: float) -> str:
     """Say what came over the network, in ostree's words."""
     metadata, files, parts = (
         sum(row[name] for row in rows) for name in ("metadata_fetched", "files_fetched", "delta_parts")
