@@ -27,6 +27,8 @@ def image(tmp_path: Path) -> Path:
     (tree / "one").write_bytes(CONTENT * 10)
     (tree / "two").write_bytes(CONTENT * 20)
     (tree / "small").write_bytes(b"small")
+    (tree / "sub").mkdir()
+    (tree / "sub/link").symlink_to("../small")
     os.chown(tree / "small", 5, 6)
     mkcomposefs("--digest-store", tmp_path / "a", tree, tmp_path / "image, 1")
     (second,) = [path for path in (tmp_path / "a").glob("*/*") if path.stat().st_size == len(CONTENT) * 20]
@@ -44,18 +46,37 @@ def mountpoint(tmp_path: Path):
     subprocess.run(["umount", path], check=False, capture_output=True)
 
 
+@pytest.fixture(params=["fsconfig", "mount"])
+def helper(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
+    """The command, as it is and as on a kernel before 6.8, which lacks the ninth parameter that is set, lowerdir+."""
+    injected = ("-e", "trace=fsconfig", "-e", "inject=fsconfig:error=EINVAL:when=9")
+    strace = [peers.require("strace"), "-qqq", "-o", tmp_path / "log", *injected]
+    return [HELPER] if request.param == "fsconfig" else [*strace, HELPER]
+
+
 def both(directory: Path) -> str:
     return f"basedir={directory}/a:{directory}" + r"/b\, c\:d"
 
 
-def test_several_directories_of_objects(image: Path, mountpoint: Path, tmp_path: Path) -> None:
-    run(HELPER, "-o", both(tmp_path), image, mountpoint)
+def repository_of(image: Path, directory: Path) -> Path:
+    """A repository that has the image under the name os/1."""
+    repo = directory / "repo"
+    cfsctl("init", "--insecure", "--algorithm", "sha256", repo)
+    with image.open("rb") as file:
+        cfsctl("--repo", repo, "import-image", "--allow-missing", "os/1", stdin=file)
+    return repo
+
+
+def test_several_directories_of_objects(
+    helper: list[str | Path], image: Path, mountpoint: Path, tmp_path: Path
+) -> None:
+    run(*helper, "-o", both(tmp_path), image, mountpoint)
     assert (mountpoint / "one").read_bytes() == CONTENT * 10
     assert (mountpoint / "two").read_bytes() == CONTENT * 20
     with pytest.raises(OSError, match="Read-only"):
         (mountpoint / "new").touch()
     cfsctl("umount", mountpoint)
-    run(HELPER, image, mountpoint, "-o", f"basedir={tmp_path}/a", "-o", "ro")
+    run(*helper, image, mountpoint, "-o", f"basedir={tmp_path}/a", "-o", "ro")
     with pytest.raises(FileNotFoundError):
         (mountpoint / "two").read_bytes()
 
@@ -73,17 +94,21 @@ def test_paths_lead_where_the_kernel_goes(image: Path, mountpoint: Path, tmp_pat
         assert not os.path.ismount(tmp_path / place)
 
 
-def test_changes_go_to_the_upper_directory(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+def test_changes_go_to_the_upper_directory(
+    helper: list[str | Path], image: Path, mountpoint: Path, tmp_path: Path
+) -> None:
     for name in ("up, per", "work"):
         (tmp_path / name).mkdir()
     options = rf"{both(tmp_path)},upperdir={tmp_path}/up\, per,workdir={tmp_path}/work"
-    run(HELPER, "-t", "composefs", "-o", options, image, mountpoint)
+    run(*helper, "-t", "composefs", "-o", options, image, mountpoint)
     with (mountpoint / "two").open("ab") as file:
         file.write(b"more")
+    (mountpoint / "sub").rename(mountpoint / "moved")
     cfsctl("umount", mountpoint)
     assert (tmp_path / "up, per/two").read_bytes() == CONTENT * 20 + b"more"
-    run(HELPER, "-o", f"{options},ro", image, mountpoint)
+    run(*helper, "-o", f"{options},ro", image, mountpoint)
     assert (mountpoint / "two").read_bytes().endswith(b"more")
+    assert (mountpoint / "moved/link").read_bytes() == b"small"
     with pytest.raises(OSError, match="Read-only"):
         (mountpoint / "new").touch()
 
@@ -96,9 +121,16 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
             assert sleeper.poll() is None
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{sleeper.pid}/{name}").write_text("0 100000 1000")
-        run(HELPER, "-o", f"{both(tmp_path)},idmap=/proc/{sleeper.pid}/ns/user", image, mountpoint)
-        status = (mountpoint / "small").stat()
-        assert (status.st_uid, status.st_gid) == (100005, 100006)
+        namespace = f"/proc/{sleeper.pid}/ns/user"
+        repo = repository_of(image, tmp_path)
+        for command in (
+            [HELPER, "-o", f"{both(tmp_path)},idmap={namespace}", image, mountpoint],
+            [CFSCTL, "--repo", repo, "mount", "--idmap", namespace, "refs/os/1", mountpoint],
+        ):
+            run(*command)
+            status = (mountpoint / "small").stat()
+            assert (status.st_uid, status.st_gid) == (100005, 100006)
+            cfsctl("umount", mountpoint)
     finally:
         sleeper.kill()
         sleeper.wait()
@@ -114,6 +146,7 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         ("basedir=missing", "datadir+"),
         ("basedir=a,idmap=missing", "opening the user namespace missing: No such file or directory (check the path)"),
         ("basedir=a,idmap=/dev/null", "/dev/null is not a user namespace"),
+        ("basedir=a,idmap=/proc/self/ns/net", "/proc/self/ns/net is not a user namespace"),
         ("basedir=a,idmap=/proc/self/ns/user", "/proc/self/ns/user is the user namespace that we are in"),
     ],
 )
@@ -169,10 +202,7 @@ def test_no_place_for_temporary_files(image: Path, mountpoint: Path, tmp_path: P
     argv: list[object] = [HELPER, "-o", both(tmp_path), image, mountpoint]
     status = 1
     if name == "cfsctl":
-        repo = tmp_path / "repo"
-        cfsctl("init", "--insecure", "--algorithm", "sha256", repo)
-        with image.open("rb") as file:
-            cfsctl("--repo", repo, "import-image", "--allow-missing", "os/1", stdin=file)
+        repo = repository_of(image, tmp_path)
         argv = [CFSCTL, "--repo", repo, "mount", "--fuse", "no", "refs/os/1", mountpoint]
         status = 3
     no_files = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
@@ -201,7 +231,7 @@ def test_by_mount_8(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     assert not Path(sbin, "mount.composefs").exists()
 
 
-def test_attributes_of_the_mount(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+def test_attributes_of_the_mount(helper: list[str | Path], image: Path, mountpoint: Path, tmp_path: Path) -> None:
     def attributes() -> set[str]:
         (line,) = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {mountpoint} " in line]
         return set(line.split()[5].split(","))
@@ -210,8 +240,9 @@ def test_attributes_of_the_mount(image: Path, mountpoint: Path, tmp_path: Path) 
         ("defaults", {"ro", "relatime"}),
         ("nosuid,nodev,noexec,noatime,nodiratime", {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"}),
         ("rw,users,exec", {"ro", "nosuid", "nodev", "relatime"}),
+        ("strictatime,nosymfollow", {"ro", "nosymfollow"}),
     ):
-        run(HELPER, "-o", f"{options},basedir={tmp_path}/a", image, mountpoint)
+        run(*helper, "-o", f"{options},basedir={tmp_path}/a", image, mountpoint)
         assert attributes() == expected
         cfsctl("umount", mountpoint)
 

@@ -359,6 +359,8 @@ def test_arguments_that_do_not_go_together(repository: Repository, mountpoint: P
             mount_image(repository, image_id, path)
         with pytest.raises(NotFoundError, match="is not a directory"):
             mount_image(repository, image_id, mountpoint, upperdir=path, workdir=tmp_path)
+        with pytest.raises(NotFoundError, match="is not a directory"):
+            mount_image(repository, image_id, mountpoint, upperdir=tmp_path, workdir=path)
 
 
 def test_an_upper_directory_that_overlayfs_refuses(repository: Repository, mountpoint: Path, tmp_path: Path) -> None:
