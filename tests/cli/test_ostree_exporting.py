@@ -262,6 +262,16 @@ def test_the_index_of_flatpak_is_told_to_be_stale(made: Target, out: Path) -> No
     )
 
 
+def test_a_ref_that_is_like_the_beginning_of_its_commit_is_set(made: Target, out: Path) -> None:
+    commit = made.json("inspect", "main")["commit"]
+    for digits in (1, 8):
+        assert made.json("export", commit[: digits + 3], out)["ref"] is None
+        made.ostree("tag", "main", commit[:digits])
+        assert made.json("export", commit[:digits], out, "--reference=other")["ref"] == "other"
+        assert made.json("export", commit[:digits], out)["ref"] == commit[:digits]
+        assert (out / "refs/heads" / commit[:digits]).read_text() == f"{commit}\n"
+
+
 def test_a_signature_is_that_of_the_summary(made: Target, tmp_path: Path) -> None:
     told = made.ostree(
         "export", "main", tmp_path / "new", "--sign-from-file=/dev/null", "--no-summary", status=2

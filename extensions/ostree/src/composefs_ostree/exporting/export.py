@@ -22,7 +22,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import CommitStream, Entry
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref, object_path
-from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.refs import current_target, find_stream
 from composefs_ostree.held.streams import detached_metadata, open_commit
 from composefs_ostree.held.tree import Tree, commit_bytes, load
 from composefs_ostree.signatures.signing import SignOptions, sign, sign_options_of
@@ -44,7 +44,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
         raise UsageError("what is signed is the summary, and --no-summary leaves it alone")
     progress = core.progress("files", unit="bytes")  # which of them are there already takes a while to tell, too
     held, stream = open_commit(core, find_stream(core, source))
-    ref = _ref(request, source, held)
+    ref = _ref(request, core, held)
     detached = detached_metadata(core, stream.named_refs)
     tree = load(held)
     _warn_of_bindings(core, tree, ref)
@@ -82,13 +82,14 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     }
 
 
-def _ref(request: Request, source: str, held: CommitStream) -> str | None:
+def _ref(request: Request, core: Core, held: CommitStream) -> str | None:
     """Return the ref to write: the one asked for, else the one by which the commit was given."""
     reference = request.get("reference")
     if reference is not None:
         return check_ref(reference)
-    name = str(source).rpartition(":")[2]  # the ref of a remote
-    if is_commit_id(name) or held.commit_id.hex().startswith(name):
+    source: str = request.arguments["ref"]
+    name = source.rpartition(":")[2]  # the ref of a remote
+    if is_commit_id(name) or (held.commit_id.hex().startswith(name) and current_target(core, source) is None):
         return None
     if not is_ref(name):
         raise UsageError(f"{name[:200]!r} is no name that ostree knows", hint="give a name with --reference")
