@@ -18,7 +18,7 @@ import click
 from composefs.cli.frame import Path
 from composefs.cli.progress import Reporting
 from composefs.digest import Algorithm
-from composefs.errors import Doing, FormatError, UsageError, from_os_error
+from composefs.errors import Doing, FormatError, UsageError
 from composefs.linux.files import open_file
 from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, filter_xattrs, no_usr, propagate_usr_to_root
 
@@ -105,11 +105,7 @@ class Source:
         if not self.options.no_propagate_usr_to_root and _lacks_usr(self.directory):
             raise _with_remedy(no_usr())  # before anything is stored
         with Reporting(observers, "files", self.directory) as report:
-            try:
-                tree = scan_directory(self.directory, algorithm, store=store, report=report)
-            except OSError as error:
-                path = os.fsdecode(error.filename) if error.filename else self.directory
-                raise from_os_error(error, f"reading {path}") from error
+            tree = scan_directory(self.directory, algorithm, store=store, report=report)
         if not self.options.no_propagate_usr_to_root:
             try:
                 propagate_usr_to_root(tree)
