@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from composefs.cli.standalone import Parser, at_work, given_path, run
@@ -95,10 +96,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
         digest = digest_parts(pieces, SHA256).hex()
     if image is not None:
-        try:
+        with Doing(f"writing {image}", partial(from_os_error, absent="make its directory first")):
             _write(image, pieces)
-        except OSError as error:
-            raise from_os_error(error, f"writing {image}", absent="make its directory first") from error
     if digest is not None:
         from composefs.cli.output import write
 
@@ -171,11 +170,9 @@ def _into_store(path: str, scan: Callable[[Callable[[int], str]], Tree]) -> Tree
     """Scan a directory and copy its files to PATH/XX/REST, if they are not there yet; they are durable then."""
     from composefs.cli.flatstore import FlatStore
 
-    try:
+    remedy = "it cannot be made; see whether a symlink in the path leads to nothing"
+    with Doing(f"opening {path}", partial(from_os_error, absent=remedy)):
         objects = FlatStore(path)
-    except OSError as error:
-        remedy = "it cannot be made; see whether a symlink in the path leads to nothing"
-        raise from_os_error(error, f"opening {path}", absent=remedy) from error
     tree = scan(objects.store)
     with Doing(f"writing {path}"):
         objects.sync()

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from composefs.errors import NotFoundError, from_os_error
+from composefs.errors import Doing, NotFoundError, from_os_error
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.locks import lock
 
@@ -63,10 +63,8 @@ def open_file(name: str | bytes, at: int | None = None) -> int:
 @contextlib.contextmanager
 def opened(path: str, doing: str) -> Iterator[int]:
     """Have a file open that the user names, symlinks followed; what opening raises says that it was ``doing`` this."""
-    try:
+    with Doing(doing, functools.partial(from_os_error, absent="check the path")):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise from_os_error(error, doing, absent="check the path") from error
     with Descriptor(fd):
         yield fd
 

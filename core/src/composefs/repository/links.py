@@ -179,7 +179,7 @@ def list_refs(store: Store, directory: str, prefix: str, read: Callable[[str, st
     """
     where = f"{directory}/refs"
     found = []
-    try:
+    with store.doing(f"listing {where}"):
         fd = open_refs([], store.find(directory), where)
         if fd is None:
             return []
@@ -189,8 +189,6 @@ def list_refs(store: Store, directory: str, prefix: str, read: Callable[[str, st
                     found.append(read(path, parse_ref_link(link, path.count("/"), f"{where}/{path}")))
                 except (CorruptError, FormatError) as error:
                     odd(error.message)
-    except OSError as error:
-        raise store.failed(error, f"listing {where}") from error
     return found
 
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from composefs.errors import ComposefsError, Doing, from_os_error
+from composefs.errors import ComposefsError, Doing
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.files import hold, open_directory, open_file, random_name, remove_tree, temporary_place
 from composefs.linux.locks import try_lock
@@ -84,9 +84,8 @@ class Staging(Closing):
         for fd in (self.work_fd, self.private):  # before: if there are no more descriptors, removing takes these
             os.close(fd)
         try:
-            remove_tree(self._name, self._at)
-        except OSError as error:
-            raise from_os_error(error, f"removing the staging directory {os.path.dirname(self.place)}") from error
+            with Doing(f"removing the staging directory {os.path.dirname(self.place)}"):
+                remove_tree(self._name, self._at)
         finally:
             for fd in (self._fd, self._at):
                 os.close(fd)
