@@ -93,6 +93,7 @@ def fails(peer: Hostile, error: type[ExtError], match: str, **options: Any) -> E
     with pytest.raises(error, match=match) as caught:
         read(peer, **options)
     assert f"http://{peer.host}/" in caught.value.message
+    assert caught.value.hint
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 1500
     assert SECRET not in caught.value.message + str(caught.value.hint)
@@ -760,6 +761,17 @@ def test_logins_that_are_none(peer: Hostile, tmp_path: Path, monkeypatch: pytest
     authfile.write_text(json.dumps(settings).replace("HOST", peer.host))
     with pytest.raises(error, match=words):
         read(peer, authfile=str(authfile))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"auths": 7}', '{"auths": {"x/app": 7}}'])
+def test_a_file_of_logins_that_is_damaged(peer: Hostile, tmp_path: Path, content: str) -> None:
+    """It is the user's own, so nobody else can help."""
+    peer.rule("/v2/", lambda handler: handler.answer(401, b"", {"WWW-Authenticate": "Basic realm=x"}))
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(content.replace("x/", f"{peer.host}/"))
+    told = the_error("oci", "list-tags", "--tls-verify=false", f"--authfile={authfile}", peer.image, status=5)
+    assert told.startswith(f"cfsctl: {authfile}")
+    assert told.endswith(" (mend or remove the file: skopeo login writes it)\n")
 
 
 def test_a_login_that_is_no_text(peer: Hostile, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import re
 from composefs_ext.errors import FormatError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.formats.digest import is_digest
-from composefs_oci.formats.json_document import Fields, parse_object
+from composefs_oci.formats.json_document import AGAIN, Fields, parse_object
 from composefs_oci.formats.mediatypes import (
     DOCKER_MANIFEST,
     DOCKER_SCHEMA1,
@@ -107,7 +107,9 @@ def type_of(data: bytes, served_as: str, what: str) -> str:
         )
     if _is_known(served):
         if said and said != served:
-            raise FormatError(f"{what} was served as {served} and says that it is {said[:200]!r}", subject=what)
+            raise FormatError(
+                f"{what} was served as {served} and says that it is {said[:200]!r}", hint=AGAIN, subject=what
+            )
         return served
     if _is_known(said):
         return said
@@ -118,6 +120,7 @@ def type_of(data: bytes, served_as: str, what: str) -> str:
             return OCI_MANIFEST
     raise FormatError(
         f"{what} is neither an image's manifest nor an index: {(said or served or 'no media type')[:200]!r}",
+        hint="check the name: only images and artifacts of OCI and Docker are understood",
         subject=what,
     )
 

@@ -14,7 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["MAX_DOCUMENT", "Fields", "parse_object"]
+__all__ = ["AGAIN", "MAX_DOCUMENT", "Fields", "parse_object"]
+
+AGAIN = "have the image pushed or copied there again"
+"""What to do about a document of an image that is not what it should be."""
 
 MAX_DOCUMENT = 4 << 20
 """Bytes of a manifest, index or config; what registries take at most."""
@@ -25,26 +28,30 @@ _GZIP = b"\x1f\x8b"
 _MAX_TEXT = 65536
 
 
-def parse_object(data: bytes, what: str) -> Fields:
-    """Read a document that is an object; raise FormatError or TooLargeError, which begin with ``what``."""
+def parse_object(data: bytes, what: str, remedy: str = AGAIN) -> Fields:
+    """Read a document that is an object; raise FormatError or TooLargeError, which begin with ``what``.
+
+    ``remedy`` is what to do about one that is damaged.
+    """
     if len(data) > MAX_DOCUMENT:
-        raise TooLargeError(f"{what} has {len(data)} bytes, more than {MAX_DOCUMENT}", subject=what)
+        raise TooLargeError(f"{what} has {len(data)} bytes, more than {MAX_DOCUMENT}", hint=remedy, subject=what)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refuse)
     except RecursionError:
-        raise FormatError(f"{what} is nested too deeply", subject=what) from None
+        raise FormatError(f"{what} is nested too deeply", hint=remedy, subject=what) from None
     except ValueError as error:
-        raise _no_json(data, what, error) from None
-    _check_depth(value, what)
+        raise _no_json(data, what, error, remedy) from None
+    if _is_too_deep(value):
+        raise FormatError(f"{what} is nested more than {_MAX_DEPTH} deep", hint=remedy, subject=what)
     if not isinstance(value, dict):
-        raise FormatError(f"{what} is not a JSON object", subject=what)
-    return Fields(value, what)
+        raise FormatError(f"{what} is not a JSON object", hint=remedy, subject=what)
+    return Fields(value, what, remedy)
 
 
-def _no_json(data: bytes, what: str, error: ValueError) -> FormatError:
+def _no_json(data: bytes, what: str, error: ValueError, remedy: str) -> FormatError:
     """Return the error for a document that is something else."""
     said = f"{what} is not JSON that can be trusted: {error}"
-    hint = "have the image pushed or copied there again"
+    hint = remedy
     if data.lstrip()[:1] == b"<":
         said = f"{what} is a web page, not a document in JSON"
         hint = "check the name; a network that wants a login may answer with its own page for everything"
@@ -65,7 +72,7 @@ def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
 
 
-def _check_depth(value: object, what: str) -> None:
+def _is_too_deep(value: object) -> bool:
     level = [value]
     for _ in range(_MAX_DEPTH):
         level = [
@@ -75,25 +82,26 @@ def _check_depth(value: object, what: str) -> None:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
-            return
-    raise FormatError(f"{what} is nested more than {_MAX_DEPTH} deep", subject=what)
+            return False
+    return True
 
 
 class Fields:
-    """An object of a document, whose fields are taken out by type; ``where`` leads to it in messages.
+    """An object of a document, whose fields are taken out by type; ``where`` leads to it in messages, with the remedy.
 
     A missing field and one that is null are the same, as they are for the programs that write these documents.
     """
 
-    __slots__ = ("_object", "where")
+    __slots__ = ("_object", "_remedy", "where")
 
-    def __init__(self, value: dict[str, Any], where: str) -> None:
+    def __init__(self, value: dict[str, Any], where: str, remedy: str) -> None:
         self._object = value
+        self._remedy = remedy
         self.where = where
 
     def fail(self, key: str, reason: str) -> FormatError:
         """Return the error for a field."""
-        return FormatError.at(self.where, f"{key} {reason}")
+        return FormatError.at(self.where, f"{key} {reason}", hint=self._remedy)
 
     def __contains__(self, key: str) -> bool:
         return self._object.get(key) is not None
@@ -142,12 +150,12 @@ class Fields:
             return None
         if not isinstance(value, dict):
             raise self.fail(key, "is not an object")
-        return Fields(value, f"{self.where}: {key}")
+        return Fields(value, f"{self.where}: {key}", self._remedy)
 
     def objects(self, key: str, most: int) -> list[Fields]:
         """Return a list of at most so many objects; an empty one if it is missing."""
         elements = self._elements(key, most, dict)
-        return [Fields(value, f"{self.where}: {key}[{number}]") for number, value in enumerate(elements)]
+        return [Fields(value, f"{self.where}: {key}[{number}]", self._remedy) for number, value in enumerate(elements)]
 
     def _elements(self, key: str, most: int, kind: type) -> list[Any]:
         value = self._object.get(key)

@@ -11,7 +11,7 @@ from composefs_ext.files import Naming
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.formats.descriptors import parse_index, type_of
 from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
-from composefs_oci.formats.json_document import MAX_DOCUMENT
+from composefs_oci.formats.json_document import AGAIN, MAX_DOCUMENT
 from composefs_oci.formats.mediatypes import is_index, is_manifest
 from composefs_oci.formats.platform import best, native
 from composefs_oci.sources.closing import Closing
@@ -102,16 +102,16 @@ class Blob(Closing):
             if not data:
                 got = self.descriptor.size - self._left
                 raise CorruptError(
-                    f"{self.where} ends after {got} of {self.descriptor.size} bytes",
-                    hint="have the image pushed or copied there again",
-                    subject=self.where,
+                    f"{self.where} ends after {got} of {self.descriptor.size} bytes", hint=AGAIN, subject=self.where
                 )
             self._left -= len(data)
             self._hash.update(data)
             return data
         if data:
             raise CorruptError(
-                f"{self.where} is longer than the {self.descriptor.size} bytes that it should have", subject=self.where
+                f"{self.where} is longer than the {self.descriptor.size} bytes that it should have",
+                hint=AGAIN,
+                subject=self.where,
             )
         digest = digest_of_hash(self._hash)
         if digest != self.descriptor.digest:
@@ -136,10 +136,12 @@ def check_document(data: bytes, descriptor: Descriptor, served_as: str, where: s
     if digest != descriptor.digest:
         raise _wrong_digest(where, digest)
     if len(data) != descriptor.size:
-        raise CorruptError(f"{where} has {len(data)} bytes, not {descriptor.size}", subject=where)
+        raise CorruptError(f"{where} has {len(data)} bytes, not {descriptor.size}", hint=AGAIN, subject=where)
     media_type = type_of(data, served_as, where)
     if descriptor.media_type != media_type:
-        raise FormatError(f"{where} is {media_type}, and was said to be {descriptor.media_type}", subject=where)
+        raise FormatError(
+            f"{where} is {media_type}, and was said to be {descriptor.media_type}", hint=AGAIN, subject=where
+        )
     return Document(digest, media_type, data)
 
 

@@ -21,6 +21,7 @@ from composefs_oci.sources.registry.urls import parts_of, shown
 
 __all__ = ["Authorizer"]
 
+_BROKEN = "the registry's token service has a problem"
 _CLIENT = "composefs-oci"
 _MAX_TOKEN = 1 << 20
 
@@ -99,13 +100,13 @@ class Authorizer:
                 raise NetworkError.at(
                     shown(realm),
                     f"HTTP status {response.status} instead of a token",
-                    hint="the registry's token service has a problem",
+                    hint=_BROKEN,
                     retryable=response.status == 429 or response.status >= 500,
                 )
-            answer = parse_object(response.read_all(_MAX_TOKEN), shown(realm))
+            answer = parse_object(response.read_all(_MAX_TOKEN), shown(realm), _BROKEN)
         token = answer.text("token", "") or answer.text("access_token", "")
         if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise NetworkError.at(shown(realm), "the answer holds no token", hint="the registry has a problem")
+            raise NetworkError.at(shown(realm), "the answer holds no token", hint=_BROKEN)
         return token
 
     def _check_realm(self, url: str, realm: str) -> None:

@@ -24,6 +24,7 @@ from composefs_oci.sources.regular import open_regular
 
 __all__ = ["Credentials", "find_credentials"]
 
+_DAMAGED = "mend or remove the file: skopeo login writes it"
 _MAX_ANSWER = 1 << 20
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TOKEN_USER = "<token>"  # noqa: S105  # what a helper calls the user of an identity token
@@ -61,7 +62,7 @@ def find_credentials(registry: str, repository: str, authfile: str | None) -> Cr
             if is_wanted:
                 raise NotFoundError(f"{path} does not exist", hint="it is written by: skopeo login", subject=path)
             continue
-        found = _look_up(parse_object(data, path), registry, repository)
+        found = _look_up(parse_object(data, path, _DAMAGED), registry, repository)
         if found is not None:
             return found
     return None

@@ -186,10 +186,19 @@ class Response(Closing):
         while data := self.read(_PIECE):
             size += len(data)
             if size > limit:
-                raise TooLargeError(f"{where} answers with more than {limit} bytes", subject=where)
+                raise TooLargeError(
+                    f"{where} answers with more than {limit} bytes",
+                    hint="check the name: a registry sends less",
+                    subject=where,
+                )
             pieces.append(data)
         if self.length not in (None, size):
-            raise NetworkError.at(where, f"the answer ends after {size} of {self.length} bytes", retryable=True)
+            raise NetworkError.at(
+                where,
+                f"the answer ends after {size} of {self.length} bytes",
+                hint="check the network and run the same command again",
+                retryable=True,
+            )
         return b"".join(pieces)
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ class RegistrySource(Closing):
         """Return the tags of the repository."""
         tags: dict[str, None] = {}
         for url, answer in self._pages(self._client.url(f"tags/list?n={_PAGE}")):
-            found = parse_object(answer.data, shown(url)).texts("tags", _MAX_TAGS)
+            found = parse_object(answer.data, shown(url), "the registry has a problem").texts("tags", _MAX_TAGS)
             if any(not is_tag(tag) for tag in found):
                 raise FormatError(f"{shown(url)} lists what cannot be a tag", subject=shown(url))
             tags.update(dict.fromkeys(found))
