@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.gvariant import Variant, encode
 from composefs_ostree.formats.names import ObjectType
-from support.commands import limit_memory, run
+from composefs_ostree.pulling.cache import record
+from support.commands import CFSCTL, cfsctl, limit_memory, run
 from support.ostree_delta import Announced, SmallCommit, file_id, operation, part_file, payload
 from support.ostree_forge import Forge
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
@@ -234,3 +236,46 @@ def test_root_keeps_no_cache_where_somebody_else_could_redirect_it(
     target.ostree("untag", BRANCH)
     target.ostree("pull-local", forge.path, BRANCH)
     assert [path.name for path in elsewhere.iterdir()] == ["ext"]
+
+
+OTHER = 12345
+PLACES = {
+    "everybody's, empty": (0, 0o1777, None, True),
+    "everybody's, with what somebody has made there": (0, 0o1777, OTHER, False),
+    "where everybody renames": (0, 0o777, 0, False),
+    "somebody else's": (OTHER, 0o755, 0, False),
+    "their own, and their group's": (0, 0o770, 0, True),
+}
+"""Owner and mode of a user's XDG_CACHE_HOME, and the owner of what is in it; whether that is their cache then."""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("place", PLACES)
+def test_a_cache_that_others_could_have_filled_is_none(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """What a file has become is believed of it: a wrong content in it would come under the right checksum."""
+    owner, mode, inside, is_taken = PLACES[place]
+    repo, cache = tmp_path / "repo", tmp_path / "cache"
+    file = forge.file(b"right")
+    forge.commit(forge.tree([("file", file)], []))
+    [filez] = forge.path.glob("objects/*/*.filez")
+    head = filez.read_bytes()[: 8 + int.from_bytes(filez.read_bytes()[:4], "big")]
+    cfsctl("init", "--insecure", repo)
+    cache.mkdir()
+    if inside is not None:
+        kept = cache / "composefs/ext/ostree" / f"{repo}.sha512".strip("/").replace("/", "%2F")
+        kept.mkdir(parents=True)
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        (kept / "files-1").write_bytes(boot_id + record(file, Entry(head + b"wrong", None)))
+        for each in cache.rglob("*"):
+            os.chown(each, inside, inside)
+            each.chmod(0o777 if inside == OTHER else 0o755)
+    os.chown(cache, owner, owner)
+    cache.chmod(mode)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    # Who is root here is a user there, and everybody else somebody else.
+    user = ("unshare", "--user", "--map-user=1000", "--map-group=1000", CFSCTL, "--repo", repo)
+    run(*user, "ostree", "pull-local", forge.path, BRANCH)
+    assert run(*user, "cat", f"ostree/{BRANCH}", "/file").stdout == ("wrong" if inside == 0 and is_taken else "right")
+    assert (cache / "composefs").exists() == (is_taken or inside is not None)

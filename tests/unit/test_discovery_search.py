@@ -194,6 +194,25 @@ class TestRoot:
         os.chown(tmp_path / "ext", 12345, 0)
         assert distrust(str(executable)) is not None
 
+    def test_other_users_trust_themselves_their_group_and_their_home(self, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        (home / "cache").mkdir(parents=True)
+        cache = str(home / "cache")
+        os.chown(home, 12345, 0)
+        os.chown(cache, 1000, 0)
+        os.chmod(cache, 0o770)
+        assert distrust(cache, 1000) == f"{home} belongs to user 12345, not to root"
+        assert distrust(cache, 1000, str(home)) is None
+        (tmp_path / "link").symlink_to(home)
+        assert distrust(f"{tmp_path}/link/cache", 1000, f"{tmp_path}/link") is None
+        assert distrust(cache, 1001, str(home)) == f"{cache} belongs to user 1000, not to root"
+        assert distrust(cache, 0, str(home)) == f"{home} belongs to user 12345, not to root"
+        os.chmod(cache, 0o707)
+        assert distrust(cache, 1000, str(home)) == f"{cache} is writable by others"
+        os.chown(cache, 0, 0)
+        os.chmod(cache, 0o770)
+        assert distrust(cache, 1000, str(home)) == f"{cache} is writable by its group"
+
     def test_links_in_a_circle(self, tmp_path: Path) -> None:
         (tmp_path / "a").symlink_to("b")
         (tmp_path / "b").symlink_to("a")

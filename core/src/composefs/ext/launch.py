@@ -159,7 +159,10 @@ def _user_descriptors(command: Command, stdio: Stdio) -> dict[int, int]:
 def _cache(
     extension: Extension, repository: Repository | None, base: str | None, account: Account | None
 ) -> str | None:
-    """Make the directory private to extension, repository and account; None where there is no place for one."""
+    """Make the directory private to extension, repository and account; None where there is no place for one.
+
+    What is in a cache is believed, so that nobody else may have put it there.
+    """
     if base is None and account is not None:
         base = f"{CACHE}/{account.uid}"
     elif base is None:
@@ -172,8 +175,7 @@ def _cache(
     parent = f"{base}/ext/{extension.name}"
     store = None if repository is None else repository.store
     directory = f"{parent}/{'none' if store is None else _cache_name(store.path, store.algorithm.name)}"
-    # The directory itself is the account's, if there is one.
-    if os.geteuid() == 0 and not _is_out_of_reach(directory if account is None else parent):
+    if not _is_out_of_reach(directory if account is None else parent):  # the directory itself is the account's
         return None
     try:
         _make_parents(parent, 0o700 if account is None else 0o711)
@@ -183,7 +185,8 @@ def _cache(
             return directory if account.reaches(parent) else None
     except OSError:
         return None
-    return directory if os.access(directory, os.W_OK) else None
+    # Once more: what was missing somebody else may have made first.
+    return directory if os.access(directory, os.W_OK) and _is_out_of_reach(directory) else None
 
 
 def _cache_name(repository: str, algorithm: str) -> str:
@@ -210,9 +213,9 @@ def _make_parents(directory: str, mode: int) -> None:
 
 
 def _is_out_of_reach(directory: str) -> bool:
-    """Whether nobody but root can decide, by a symlink on the way, where root makes directories and files."""
+    """Whether nobody else decides what is in a directory, or by a symlink on the way which one it is."""
     try:
-        return distrust(os.path.abspath(directory)) is None
+        return distrust(os.path.abspath(directory), os.geteuid(), os.environ.get("HOME") or "/") is None
     except FileNotFoundError:
         return True  # the way to what is missing is trusted, and the rest will be ours
     except OSError:
