@@ -152,6 +152,7 @@ def test_a_sha512_image_shows_its_digests(tmp_path: Path) -> None:
         ),
         (("--basedir=/dev/null", "missing-objects", "IMAGE"), "/dev/null is not a directory (give a directory)"),
         (("dump", "/none"), "opening /none: No such file"),
+        (("dump", "LINK"), "Too many levels of symbolic links (a symlink is not followed here, or leads to itself)"),
         (("measure-file", "/"), "reading /: Is a directory"),
         (("dump", "/"), "regular file (give an image that mkcomposefs has made; "),
         (("ls", "TEXT"), "malformed image: no EROFS superblock (at byte 1024) (give an image that mkcomposefs has"),
@@ -162,7 +163,8 @@ def test_errors_are_one_line_and_status_1(
     arguments: tuple[str, ...], message: str, image: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text("no image at all\n" * 200)
-    places = {"IMAGE": str(image), "TEXT": str(tmp_path / "text")}
+    (tmp_path / "link").symlink_to("link")
+    places = {"IMAGE": str(image), "TEXT": str(tmp_path / "text"), "LINK": str(tmp_path / "link")}
     done = run(INFO, *(places.get(each, each) for each in arguments), status=1)
     assert message in done.stderr
     assert done.stderr.startswith("composefs-info: ")

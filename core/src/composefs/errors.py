@@ -262,7 +262,7 @@ _REMEDIES = {
     errno.ENFILE: "the whole machine has too many files open",
     errno.EISDIR: "give a file, not a directory",
     errno.ENOTDIR: "it must be a directory, and no symlink",
-    errno.ELOOP: "a symlink is not followed here",
+    errno.ELOOP: "a symlink is not followed here, or leads to itself",
     errno.ENAMETOOLONG: "a name has at most 255 bytes, a path 4,095",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
     errno.EXDEV: "a repository has to be on one file system: see with findmnt what is mounted inside of it; on btrfs "
