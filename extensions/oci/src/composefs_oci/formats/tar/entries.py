@@ -91,8 +91,7 @@ _KINDS = {
     b"5": Kind.DIRECTORY,
     b"6": Kind.FIFO,
 }
-_FILE, _HARDLINK, _SYMLINK, _DIRECTORY = stat.S_IFREG, 0, stat.S_IFLNK, stat.S_IFDIR
-_DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
+_DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _EXTENSIONS = {b"x": "pax header", b"L": "GNU long name", b"K": "GNU long link", b"g": "global pax header"}
 _LONG_NAMES = {b"L": "name", b"K": "link"}
 _TEXTS = {b"path": "name", b"linkpath": "link"}
@@ -121,9 +120,7 @@ class Parser:
         self._extension_size = 0
         self._total = 0
         self._seen: dict[bytes, bytes] = {}
-        self._sparse: Header | None = None
-        self._map: list[tuple[int, int]] = []
-        self._realsize = 0
+        self._sparse: tuple[Header, list[tuple[int, int]], int] | None = None  # with the map so far, and the size
 
     def header(self, block: bytes) -> Entry | None:
         """Take the next block, 512 bytes.  Raises FormatError or TooLargeError, naming the entry if it can."""
@@ -142,7 +139,8 @@ class Parser:
         """Take the ``wanted`` bytes; returns what :meth:`header` returns."""
         kind, self.wanted = self._extension, 0
         if kind == b"S":
-            return self._sparse_entry(extend_old_map(data, self._map))
+            assert self._sparse is not None
+            return self._sparse_entry(extend_old_map(data, self._sparse[1]))
         if kind != b"g":
             self._seen[kind] = data[: self._extension_size]
         return None
@@ -159,8 +157,8 @@ class Parser:
         """Take a header that is not of an entry of a usual type."""
         kind, size = header.kind, header.size
         if kind == b"S":
-            self._map, more, self._realsize = old_map(block)
-            self._sparse = header
+            pieces, more, realsize = old_map(block)
+            self._sparse = header, pieces, realsize
             return self._sparse_entry(more)
         what = _EXTENSIONS.get(kind)
         if what is None:
@@ -179,9 +177,9 @@ class Parser:
         if more:
             self._extension, self.wanted = b"S", BLOCK
             return None
-        header, self._sparse = self._sparse, None
-        assert header is not None
-        return self._extended(header, Sparse.of(self._map, self._realsize, shown(header.name)))
+        assert self._sparse is not None
+        (header, pieces, realsize), self._sparse = self._sparse, None
+        return self._extended(header, Sparse.of(pieces, realsize, shown(header.name)))
 
     def _extended(self, header: Header, sparse: Sparse | None = None) -> Entry:
         """Make an entry of a header and what was announced before it."""
@@ -211,7 +209,7 @@ class Parser:
                     mtime = mtime[0], parse_time(times[0])[1]
             if fields:
                 header = header._replace(**fields)
-            if special and _KINDS.get(header.kind, _FILE) == _FILE:
+            if special and _KINDS.get(header.kind, Kind.FILE) == Kind.FILE:
                 if sparse is not None:
                     raise FormatError("it is sparse in two ways")
                 name, sparse = pax_sparse(special, header.name)
@@ -233,20 +231,20 @@ class Parser:
     ) -> Entry:
         """Make an entry of a header that has what was announced before it; raise FormatError for what is impossible."""
         name, size = header.name, header.size
-        kind = _KINDS.get(header.kind, _FILE)  # of type S, too
-        if name[-1:] == b"/" and header.kind == b"\0" and size == 0 and not self._upstream:
-            kind = _DIRECTORY
+        kind = _KINDS.get(header.kind, Kind.FILE)  # of type S, too
+        if header.kind == b"\0" and name.endswith(b"/") and size == 0 and not self._upstream:
+            kind = Kind.DIRECTORY
         path = _clean(name)
         link, device = b"", _NO_DEVICE
-        if kind == _FILE:
+        if kind == Kind.FILE:
             if not 0 <= size <= _MAX_SIZE:
                 raise FormatError(f"{shown(path)}: {size} is no size")
         elif size:
             # Whether content follows then, programs do not agree on.
             raise FormatError(f"{shown(path)}: it has a size of {size}, but entries of its type have no content")
-        elif kind == _HARDLINK:
+        elif kind == Kind.HARDLINK:
             link = _clean(header.link, "the target of the hard link ")
-        elif kind == _SYMLINK:
+        elif kind == Kind.SYMLINK:
             link = header.link
             if not link or len(link) > MAX_PATH or b"\0" in link:
                 raise FormatError(f"{shown(path)}: a symlink's target is 1 to {MAX_PATH} bytes without NUL")
@@ -254,7 +252,7 @@ class Parser:
             device = header.major, header.minor
             if not 0 <= header.major <= _MAX_MAJOR or not 0 <= header.minor <= _MAX_MINOR:
                 raise FormatError(f"{shown(path)}: {header.major}:{header.minor} is no device number of Linux")
-        if not path and kind != _DIRECTORY:
+        if not path and kind != Kind.DIRECTORY:
             raise FormatError("the root of the archive must be a directory")
         return Entry(
             path,
@@ -268,7 +266,7 @@ class Parser:
             device,
             xattrs,
             # Old GNU's type of sparse files is not a regular file's, so their pieces stay among the headers.
-            kind == _FILE and size > INLINE_LIMIT and header.kind != b"S",
+            kind == Kind.FILE and size > INLINE_LIMIT and header.kind != b"S",
             sparse,
         )
 
