@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-__all__ = ["Directory", "Inode", "Listing", "Meta", "both", "check_name", "refused", "shown", "too_many"]
+__all__ = ["Directory", "Inode", "Meta", "both", "check_name", "refused", "shown", "too_many"]
 
 
 Meta = Dirmeta

@@ -46,7 +46,6 @@ __all__ = [
     "STREAM_PREFIX",
     "CommitStream",
     "Entry",
-    "Holder",
     "commit_of_stream",
     "inline_limit",
     "is_partial",
