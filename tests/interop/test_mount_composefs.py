@@ -12,6 +12,7 @@ import pytest
 
 from support import peers
 from support.commands import BIN, CFSCTL, cfsctl, mkcomposefs, run
+from support.mounts import mounted
 
 pytestmark = pytest.mark.root
 
@@ -46,12 +47,16 @@ def mountpoint(tmp_path: Path):
     subprocess.run(["umount", path], check=False, capture_output=True)
 
 
+def without(directory: Path, *calls: str) -> list[str | Path]:
+    """The command as on a kernel that refuses these calls, each CALL:when=WHICH, with EINVAL."""
+    faults = [word for call in calls for word in ("-e", f"inject={call.replace(':', ':error=EINVAL:')}")]
+    return [peers.require("strace"), "-qqq", "-o", directory / "log", "-e", "trace=fsconfig,mount", *faults, HELPER]
+
+
 @pytest.fixture(params=["fsconfig", "mount"])
 def helper(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
     """The command, as it is and as on a kernel before 6.8, which lacks the ninth parameter that is set, lowerdir+."""
-    injected = ("-e", "trace=fsconfig", "-e", "inject=fsconfig:error=EINVAL:when=9")
-    strace = [peers.require("strace"), "-qqq", "-o", tmp_path / "log", *injected]
-    return [HELPER] if request.param == "fsconfig" else [*strace, HELPER]
+    return [HELPER] if request.param == "fsconfig" else without(tmp_path, "fsconfig:when=9")
 
 
 def both(directory: Path) -> str:
@@ -92,6 +97,23 @@ def test_paths_lead_where_the_kernel_goes(image: Path, mountpoint: Path, tmp_pat
         assert (tmp_path / place / "one").read_bytes() == CONTENT * 10
         cfsctl("umount", target, cwd=tmp_path)
         assert not os.path.ismount(tmp_path / place)
+
+
+def test_verity_is_demanded_of_every_kernel(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    """No object has it here, so that only what the image itself holds can be read."""
+    before_6_8 = "fsconfig:when=10"
+    options = ("-o", f"verity,{both(tmp_path)}", image, mountpoint)
+    for helper in ([HELPER], without(tmp_path, before_6_8), without(tmp_path, before_6_8, "mount:when=1")):
+        run(*helper, *options)
+        assert (mountpoint / "small").read_bytes() == b"small"
+        with pytest.raises(OSError, match="Input/output error"):
+            (mountpoint / "one").read_bytes()
+        cfsctl("umount", mountpoint)
+    for calls in (["fsconfig:when=9"], [before_6_8, "mount:when=1..2"]):
+        refused = run(*without(tmp_path, *calls), *options, status=1).stderr
+        assert "verity=require" in refused
+        assert refused.endswith(" (overlayfs checks fs-verity since Linux 6.6)\n")
+        assert not os.path.ismount(mountpoint)
 
 
 def test_changes_go_to_the_upper_directory(
@@ -250,6 +272,11 @@ def test_attributes_of_the_mount(helper: list[str | Path], image: Path, mountpoi
 def test_umount_leaves_other_mounts_alone(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     assert "no image is mounted" in cfsctl("umount", mountpoint, status=3).stderr
     assert "no image is mounted" in cfsctl("umount", "/proc", status=3).stderr
+    with mounted(mountpoint, "-t", "tmpfs", "none"):
+        run(HELPER, "-o", f"basedir={tmp_path}/a", image, mountpoint)
+        with mounted(mountpoint, "-t", "tmpfs", "none"):
+            assert "no image is mounted" in cfsctl("umount", mountpoint, status=3).stderr
+        cfsctl("umount", mountpoint)
     run(HELPER, "-o", f"basedir={tmp_path}/a", image, mountpoint)
     with (mountpoint / "one").open("rb"):
         refused = cfsctl("umount", mountpoint, status=4)

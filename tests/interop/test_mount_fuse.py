@@ -230,12 +230,28 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
             user cmp mnt/big tree/big
             grep {name} /proc/self/mountinfo
             ! cat mnt/big
+            mkfifo --mode=666 opened closing
+            user sh -c 'exec 3<mnt/big; echo >opened; read -r _ <closing; cmp - tree/big <&3' &
+            read -r _ <opened
+            ! user {CFSCTL} umount mnt
+            user {CFSCTL} umount --lazy mnt
+            ! grep {name} /proc/self/mountinfo
+            echo >closing
+            wait $!
+            user {CFSCTL} --repo repo mount refs/it mnt
             user {CFSCTL} umount mnt
             ! grep {name} /proc/self/mountinfo
             [ ! -e mnt/big ]
+            {CFSCTL} --repo repo mount refs/it theirs
+            ! user {CFSCTL} umount theirs
+            {CFSCTL} umount theirs
         """
         done = run("unshare", "--mount", "sh", "-c", script, cwd=home)
-        for words in ("run as root", "trying FUSE", "of /dev/fuse", "mode of theirs", "mnt/big: Permission denied"):
+        for words in (
+            *("run as root", "trying FUSE", "of /dev/fuse", "mode of theirs", "mnt/big: Permission denied"),
+            "unmounting mnt: it is in use (",
+            "unmounting theirs: not permitted (it needs CAP_SYS_ADMIN",
+        ):
             assert words in done.stderr
         (line,) = [line for line in done.stdout.splitlines() if " - " in line]
         assert " ro,nosuid,nodev," in line
