@@ -104,13 +104,12 @@ def _let_end(launched: Launched, channel: Channel, timeouts: Timeouts) -> bool:
 
     Say whether it did so by itself.
     """
-    by_itself = True
-    for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
-        if _wait_for_exit(launched, channel, seconds):
-            return by_itself
-        launched.process.signal_group(number)
-        by_itself = False
-    return by_itself
+    if _wait_for_exit(launched, channel, timeouts.terminate):
+        return True
+    launched.process.signal_group(signal.SIGTERM)
+    if not _wait_for_exit(launched, channel, timeouts.kill):
+        launched.process.kill_group()
+    return False
 
 
 def _wait_for_exit(launched: Launched, channel: Channel, seconds: float) -> bool:
