@@ -97,16 +97,18 @@ class _Contents:
         """Check one, unless that was done under another name."""
         key = (start.id, start.kind == "image")
         if key not in self._whole:
-            if not self._has(start.id):
-                self._missing("broken-symlink", start.where, start.id)
-                self._whole[key] = False
-            else:
-                try:
-                    self._whole[key] = self._check_image(start) if start.kind == "image" else self._check_stream(start)
-                except ComposefsError as error:
-                    self._found.add(unreadable(start, error))
-                    self._whole[key] = False
+            self._whole[key] = self._check(start)
         return self._whole[key]
+
+    def _check(self, start: Start) -> bool:
+        if not self._has(start.id):
+            self._missing("broken-symlink", start.where, start.id)
+            return False
+        try:
+            return self._check_image(start) if start.kind == "image" else self._check_stream(start)
+        except ComposefsError as error:
+            self._found.add(unreadable(start, error))
+            return False
 
     def check_unnamed(self) -> None:
         """Check the streams and images that others refer to, as far as they have not been checked by names."""
