@@ -55,22 +55,19 @@ def _enable(repository: Repository, object_id: str) -> bool:
         fd = repository.objects.open(object_id)
     except CorruptError:
         return False
-    try:
-        measured = verity.measure(fd)
-        if measured is None:
-            seal(fd, repository.store)
+    with repository.store.doing(f"enabling fs-verity on object {object_id}"), Descriptor(fd):
+        try:
             measured = verity.measure(fd)
+            if measured is None:
+                seal(fd, repository.store)
+                measured = verity.measure(fd)
+        except UnsupportedError as error:
+            error.message = f"{repository.path} stays insecure: {error.message}"
+            error.hint = "its file system needs fs-verity: ext4 with 4 KiB blocks gets it by `tune2fs -O verity DEVICE`"
+            raise
         if measured is None:
             raise BusyError(f"object {object_id}: another process has it open for writing", subject=object_id)
         return measured == (repository.algorithm, bytes.fromhex(object_id))
-    except UnsupportedError as error:
-        error.message = f"{repository.path} stays insecure: {error.message}"
-        error.hint = "its file system needs fs-verity: ext4 with 4 KiB blocks gets it by `tune2fs -O verity DEVICE`"
-        raise
-    except OSError as error:
-        raise repository.store.failed(error, f"enabling fs-verity on object {object_id}") from error
-    finally:
-        os.close(fd)
 
 
 def _secure_meta(repository: Repository) -> None:

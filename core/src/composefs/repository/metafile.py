@@ -99,7 +99,7 @@ def read(root: int, path: str) -> State:
         if error.errno == errno.ELOOP:
             raise _malformed(path, "it is a symlink") from error
         raise from_os_error(error, f"opening {path}/{META}") from error
-    try:
+    with Doing(f"reading {path}/{META}"), Descriptor(fd):
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_META_SIZE:
             raise _malformed(path, "it is no file of a plausible size")
@@ -108,10 +108,6 @@ def read(root: int, path: str) -> State:
         except FormatError as error:
             raise _malformed(path, error.message) from error
         return State(meta, verity.measure(fd) is not None, legacy=False)
-    except OSError as error:
-        raise from_os_error(error, f"reading {path}/{META}") from error
-    finally:
-        os.close(fd)
 
 
 def _malformed(path: str, reason: str) -> FormatError:
