@@ -120,6 +120,22 @@ def test_a_remote_stays_until_it_is_deleted(target: Target) -> None:
     assert target.left_over() == []
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_damaged_remote_is_deleted_and_added_again(target: Target, is_gone: bool) -> None:
+    target.ostree("remote", "add", "a", "http://h")
+    file = (target.path / "streams/ostree-remote-a").resolve()
+    file.chmod(0o644)
+    if is_gone:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    for words in (("pull", "a", "main"), ("remote", "list"), ("remote", "add", "--force", "a", "http://h")):
+        assert "cfsctl ostree remote delete a removes it" in target.ostree(*words, status=5).stderr
+    target.ostree("remote", "delete", "a")
+    target.ostree("remote", "add", "a", "http://h")
+    assert cfsctl("--repo", target.path, "fsck").returncode == 0
+
+
 def test_remotes_of_the_machine(target: Target, machine: Path, source: Path) -> None:
     (machine / "a.conf").write_text(f'[remote "here"]\nurl=file://{source}\ngpg-verify=false\n')
     (machine / "b.conf.bak").write_text('[remote "no"]\nurl=http://h\n')

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext.errors import ConflictError, CorruptError, NotFoundError
+from composefs_ext.errors import UNREADABLE, ConflictError, CorruptError, NotFoundError
 from composefs_ext.files import read_regular
 from composefs_ostree.fetching.transport import Blaming
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
@@ -119,7 +119,14 @@ def own_remote(core: Core, name: str) -> Remote | None:
     """Return a remote of the repository, None if it has none of that name."""
     if core.repository is None:
         return None
-    stream = core.stream_get(ref=f"{REF_DIRECTORY}/{name}", inline=True).found()
+    try:
+        stream = core.stream_get(ref=f"{REF_DIRECTORY}/{name}", inline=True).found()
+    except UNREADABLE as error:
+        raise CorruptError(
+            f"remote {name!r} cannot be read: {error.message}",
+            hint=f"cfsctl ostree remote delete {name} removes it; then add it again",
+            subject=name,
+        ) from None
     if stream is None:
         return None
     assert stream.inline is not None
