@@ -1,4 +1,4 @@
-"""Copies of this process that work beside it, and end with it.
+"""Copies of this process (fork(2)) that work beside it, and end with it (prctl(2), PR_SET_PDEATHSIG).
 
 Threads would not do for hashing: a block of 4 KiB takes a few microseconds, and a thread would spend as long waiting
 for the interpreter's lock.

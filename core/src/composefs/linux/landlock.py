@@ -1,8 +1,8 @@
 """Landlock: a process gives up, for good, files and sockets that it needs not, the network, and signals to others.
 
-Documentation/userspace-api/landlock.rst describes it.  What the running kernel does not know is left out, as the
-kernel's documentation advises: an older kernel confines less.  What no version of it holds back are chmod, chown,
-utime, setxattr and the like, of files that the process may look up and owns (or is root).
+landlock(7) and the kernel's userspace-api/landlock.rst describe it.  What the running kernel does not know is left
+out, as the kernel's documentation advises: an older kernel confines less.  What no version of it holds back are chmod,
+chown, utime, setxattr and the like, of files that the process may look up and owns (or is root).
 """
 
 from __future__ import annotations

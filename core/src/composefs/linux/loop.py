@@ -1,4 +1,4 @@
-"""Loop devices: a file as a block device (Linux uapi, linux/loop.h)."""
+"""Loop devices: a file as a block device (loop(4); the numbers are those of linux/loop.h)."""
 
 from __future__ import annotations
 

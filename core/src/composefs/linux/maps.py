@@ -1,4 +1,4 @@
-"""A file as memory: mapped, with all of it brought in, so that a disk that fails is an error.
+"""A file as memory: mapped (mmap(2)), with all of it brought in, so that a disk that fails is an error.
 
 Whoever looks at a page of a map that the disk does not give back, or in which fs-verity finds another content, is ended
 by SIGBUS.  To ask for all pages at once (MADV_POPULATE_READ of madvise(2), Linux 5.14) tells it before.  Somebody who

@@ -1,4 +1,4 @@
-"""Seccomp: a process gives up, for good, making hard links.
+"""Seccomp: a process gives up, for good, making hard links (seccomp(2), with a filter; link(2) and its kin).
 
 Landlock (:mod:`composefs.linux.landlock`) goes by where a file was when it was opened: to who keeps a file open by a
 second name, removed since, it belongs to that name's directory for as long as it is open, wherever the first one goes.

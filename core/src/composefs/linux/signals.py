@@ -1,4 +1,4 @@
-"""The signals by which people, terminals and service managers ask a program to stop."""
+"""The signals by which people, terminals and service managers ask a program to stop (signal(7))."""
 
 from __future__ import annotations
 

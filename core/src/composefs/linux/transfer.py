@@ -1,4 +1,7 @@
-"""Taking another file's content: shared blocks (ioctl_ficlone(2)), reading, and a read lease (fcntl(2))."""
+"""Taking another file's content: shared blocks (ioctl_ficlone(2)), copying (copy_file_range(2)), reading (preadv(2)).
+
+And a read lease (fcntl(2), "Leases"), during which nobody can write to it.
+"""
 
 from __future__ import annotations
 

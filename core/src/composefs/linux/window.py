@@ -1,4 +1,4 @@
-"""A window: addresses at which one piece of a file after another shows, without being copied.
+"""A window: addresses at which one piece of a file after another shows (mmap(2), MAP_FIXED), without being copied.
 
 It is for what computes with addresses.  Reading 256 KiB into a buffer takes 100 µs where they are no longer in the
 processor's cache, showing them 10.

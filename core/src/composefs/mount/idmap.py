@@ -1,4 +1,4 @@
-"""User namespaces, by the files that stand for them."""
+"""User namespaces, by the files that stand for them (namespaces(7); ioctl_nsfs(2), NS_GET_NSTYPE)."""
 
 from __future__ import annotations
 

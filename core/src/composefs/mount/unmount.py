@@ -1,4 +1,4 @@
-"""Unmounting what was mounted here, and nothing else."""
+"""Unmounting what was mounted here, and nothing else: umount2(2), or fusermount3(1) for users."""
 
 from __future__ import annotations
 
