@@ -38,9 +38,10 @@ class Outcome:
 
 
 def run(directory: Path, disk_content: Path, *words: str, time_limit: int = TIME_LIMIT) -> Outcome:
-    """Boot, run all checks, and switch off; ``directory`` takes the files, ``disk_content`` is what the disk holds.
+    """Boot, run the checks, and switch off; ``directory`` takes the files, ``disk_content`` is what the disk holds.
 
-    ``words`` are for the guest.  The disk is ext4 with fs-verity enabled.
+    ``words`` are for the guest: the names of checks, all if there are none, and how to run them.  The disk is ext4 with
+    fs-verity enabled.
     """
     qemu = peers.require("qemu-system-x86_64")
     linux = kernel()
