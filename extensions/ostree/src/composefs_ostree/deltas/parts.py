@@ -10,7 +10,6 @@ from itertools import islice
 
 from composefs_ext.errors import (
     CorruptError,
-    ExtError,
     MissingObjectError,
     TooLargeError,
     UnsupportedError,
@@ -58,21 +57,15 @@ class PartFetch(Fetch):
         self._hash = sha256()
         self._unsupported = None
 
-    def take(self, data: bytes) -> int | None:
-        """Take the next bytes."""
-        self._received += len(data)
+    def _take(self, data: bytes) -> None:
+        if self._received > self.limit:
+            raise CorruptError(f"it is longer than the {self.limit} bytes that its superblock tells")
+        self._hash.update(data)
         try:
-            if self._received > self.limit:
-                raise CorruptError(f"it is longer than the {self.limit} bytes that its superblock tells")
-            self._hash.update(data)
             if self._unsupported is None:
                 self._unpacking.feed(data)
         except UnsupportedError as error:
             self._unsupported = error  # unless it is a damaged part, which the checksum will tell
-        except (ExtError, OSError) as error:
-            self.error = from_exception(error)
-            return -1
-        return None
 
     def finish(self) -> memoryview:
         """Return the payload; raise what went wrong, CorruptError above all."""

@@ -11,7 +11,7 @@ import os
 from functools import lru_cache
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, from_exception
+from composefs_ext.errors import CorruptError, NoSpaceError
 from composefs_ostree.fetching.stage import check_space, create_staged, stage_bytes, write_all
 from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats.fileheader import (
@@ -200,20 +200,13 @@ class FileFetch(Fetch):
         super().begin()
         self.discard()
 
-    def take(self, data: bytes) -> int | None:
-        """Take the next bytes."""
-        self._received += len(data)
-        try:
-            if self._unpacker is not None:
-                self._unpacker.feed(data)
-            else:
-                self._parts.append(data)
-                if self._received > _WHOLE_COMPRESSED:
-                    self._unpack()
-        except (ExtError, OSError) as error:
-            self.error = from_exception(error)
-            return -1
-        return None
+    def _take(self, data: bytes) -> None:
+        if self._unpacker is not None:
+            self._unpacker.feed(data)
+            return
+        self._parts.append(data)
+        if self._received > _WHOLE_COMPRESSED:
+            self._unpack()
 
     def finish(self) -> Row:
         """Return the row of :meth:`Unpacker.finish`, once the fetch has ended; raise its error, or what is wrong."""

@@ -50,11 +50,6 @@ class MetadataFetch(Fetch):
         self._budget.left += self._received
         super().begin()
 
-    def take(self, data: bytes) -> int | None:
-        """Take the next bytes."""
-        try:
-            self._budget.spend(len(data))
-        except TooLargeError as error:
-            self.error = error
-            return -1
-        return super().take(data)
+    def _take(self, data: bytes) -> None:
+        self._budget.spend(len(data))
+        super()._take(data)

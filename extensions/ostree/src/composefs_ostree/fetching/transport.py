@@ -14,6 +14,7 @@ from composefs_ext.errors import (
     FormatError,
     NotFoundError,
     TooLargeError,
+    from_exception,
 )
 from composefs_ostree.formats.names import MAX_METADATA
 
@@ -69,7 +70,7 @@ _PAGE_BYTES = 1024
 
 
 class Fetch:
-    """One file wanted.  This class collects it in memory; subclasses override ``begin`` and ``take``.
+    """One file wanted.  This class collects it in memory; subclasses override ``begin`` and ``_take``.
 
     ``path`` is relative to the repository, ``limit`` the most bytes that will be taken.  When it ended, ``error`` is
     None or says why.  A file that ``is_needed`` and that the server refuses is not called absent: object stores refuse
@@ -108,13 +109,20 @@ class Fetch:
         self._received = 0
 
     def take(self, data: bytes) -> int | None:
-        """Take the next bytes.  Anything but None ends the transfer with ``error``; nothing may be raised here."""
+        """Take the next bytes.  Anything but None ends the transfer with ``error``; nothing is raised."""
         self._received += len(data)
-        if self._received > self.limit:
-            self.error = TooLargeError(f"it is longer than {self.limit} bytes")
+        try:
+            self._take(data)
+        except (ExtError, OSError) as error:
+            self.error = from_exception(error)
             return -1
-        self._parts.append(data)
         return None
+
+    def _take(self, data: bytes) -> None:
+        """Take bytes that are counted already; raise what is wrong with them."""
+        if self._received > self.limit:
+            raise TooLargeError(f"it is longer than {self.limit} bytes")
+        self._parts.append(data)
 
     @property
     def absent(self) -> bool:
