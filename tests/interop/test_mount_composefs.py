@@ -158,6 +158,17 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         sleeper.wait()
 
 
+def test_what_the_kernel_says_of_a_failure_is_told(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    options = f"{both(tmp_path)},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    with mounted(tmp_path / "upper", "--bind", "-o", "ro", str(tmp_path / "upper")):
+        refused = run(HELPER, "-o", options, image, mountpoint, status=1)
+    step = f"mount.composefs: mounting {image}: overlayfs parameter upperdir={tmp_path}/upper: Invalid argument: "
+    assert refused.stderr.startswith(step)
+    assert "read-only" in refused.stderr.removeprefix(step)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -18,22 +18,20 @@ def failure(error: OSError, what: str, step: str, module: str, messages: Sequenc
 
     ``module`` is the kernel module that the step needs, ``messages`` what the kernel said about it.
     """
-    message = f"{what}: {step}: {os.strerror(error.errno or 0)}"
-    causes = tuple(messages)
+    message = ": ".join([what, step, os.strerror(error.errno or 0), *messages])
     match error.errno:
         case errno.ENOENT if not os.path.exists("/proc/self"):  # by which files go to the kernel
             return without_proc(f"{what}: {step}")
         case errno.ENOENT if module == "loop":
             return UnsupportedError(message, hint="there are no loop devices in /dev; a container must be given them")
         case errno.ENODEV:
-            return UnsupportedError(message, causes=causes, hint=f"the kernel has no {module}; try `modprobe {module}`")
+            return UnsupportedError(message, hint=f"the kernel has no {module}; try `modprobe {module}`")
         case errno.EPERM | errno.EACCES:
-            return PermissionDeniedError(message, causes=causes, hint=_BY_ROOT)
+            return PermissionDeniedError(message, hint=_BY_ROOT)
         case errno.EINVAL if "verity=" in step:
-            return UnsupportedError(message, causes=causes, hint="overlayfs checks fs-verity since Linux 6.6")
+            return UnsupportedError(message, hint="overlayfs checks fs-verity since Linux 6.6")
         case errno.EINVAL | errno.EOPNOTSUPP | errno.ENOSYS:
-            hint = None if causes else "the kernel's log, dmesg, says why"
-            return UnsupportedError(message, causes=causes, hint=hint)
+            return UnsupportedError(message, hint=None if messages else "the kernel's log, dmesg, says why")
     made = from_os_error(error, f"{what}: {step}")
-    made.causes = causes
+    made.message = message
     return made
