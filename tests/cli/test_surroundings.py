@@ -79,6 +79,15 @@ def test_output_that_is_cut_off_is_an_error(tmp_path: Path, command: str, unbuff
     assert "writing to standard output: File too large" in done.stderr
 
 
+@pytest.mark.parametrize("output", [">&-", "1</dev/null"], ids=["closed", "not for writing"])
+@pytest.mark.parametrize("command", ["ref list", "ostree images", "ostree --help"])
+def test_output_that_cannot_be_written_has_its_remedy(target: Target, command: str, output: str) -> None:
+    script = f'"$0" --repo "$1" {command} {output}'
+    done = run("sh", "-c", script, CFSCTL, target.path, status=1)
+    told = "writing to standard output: Bad file descriptor (it is not open for writing: redirect it, to /dev/null"
+    assert done.stderr.startswith(f"cfsctl: {told}")
+
+
 def test_help_without_docstrings() -> None:
     """As some images of containers have it, to save space."""
     optimized = {**os.environ, "PYTHONOPTIMIZE": "2"}

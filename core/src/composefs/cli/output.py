@@ -64,7 +64,10 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
 def unwritten(error: OSError) -> ComposefsError:
     """Return our error for one of the system's that standard output gave; call it before :func:`settle`."""
     error.filename = os.path.realpath("/dev/stdout")  # the one that is full, if it is
-    return from_os_error(error, "writing to standard output")
+    failure = from_os_error(error, "writing to standard output")
+    if error.errno == errno.EBADF:
+        failure.hint = "it is not open for writing: redirect it, to /dev/null if nobody is to see it"
+    return failure
 
 
 def settle() -> None:
