@@ -158,6 +158,16 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         sleeper.wait()
 
 
+@pytest.mark.parametrize(("which", "module"), [(1, "erofs"), (2, "overlay")])
+def test_a_module_that_the_kernel_lacks(
+    image: Path, mountpoint: Path, tmp_path: Path, environment: Path, which: int, module: str
+) -> None:
+    lacking = ("-qqq", "-o", tmp_path / "log", "-e", "trace=fsopen", "-e", f"inject=fsopen:error=ENODEV:when={which}")
+    refused = run(peers.require("strace"), *lacking, HELPER, "-o", both(tmp_path), image, mountpoint, status=1)
+    assert refused.stderr.endswith(f": No such device (the kernel has no {module}; try `modprobe {module}`)\n")
+    assert os.listdir(environment / "tmp") == []
+
+
 def test_what_the_kernel_says_of_a_failure_is_told(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
