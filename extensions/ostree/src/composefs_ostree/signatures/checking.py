@@ -95,7 +95,7 @@ def _refused(what: str, error: ExtError) -> CorruptError:
 
 def _missing(what: str, lacks: str, metadata: Mapping[str, Variant], flag: str) -> CorruptError:
     """Return the error for what is not signed, or is in other ways."""
-    others = [kind for kind, key in KEYS.items() if key in metadata]
+    others = [kind for kind, key in KEYS.items() if key in metadata and kind not in lacks.lower()]
     there = f", only {' and '.join(others)}" if others else ""
     return CorruptError(
         f"{what}: it has {lacks}{there}",
