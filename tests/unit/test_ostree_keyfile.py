@@ -20,6 +20,7 @@ branches=b1;b2;
 xa.\xc3\xbc=\\sx\\n
 [other]
 x=y=z
+x[de@euro]=w
 [remote "a"]
 url=http://b
 [remote "not/a/name"]
@@ -31,7 +32,7 @@ def test_sections_keys_and_values() -> None:
     assert parse_keyfile(FILE) == {
         "core": {"repo_version": "1"},
         'remote "a"': {"url": "http://b", "branches": "b1;b2;", "xa.ü": "\\sx\\n"},
-        "other": {"x": "y=z"},
+        "other": {"x": "y=z", "x[de@euro]": "w"},
         'remote "not/a/name"': {"url": "http://c"},
     }
     assert parse_keyfile(b"") == {}
@@ -43,7 +44,11 @@ def test_sections_keys_and_values() -> None:
         (b"key=value", "line 1"),
         (b"[a]\nrubbish", "line 2"),
         (b"[a]\n=value", "line 2"),
-        (b"[a]\nk[x]=value", "line 2"),
+        (b"[a]\nk[x=value", "line 2"),
+        (b"[a]\nk[x]y=value", "line 2"),
+        (b"[a]\nk[x y]=value", "line 2"),
+        (b"[a]\nk [x]=value", "line 2"),
+        (b"[a]\n[x]=value", "line 2"),
         (b"[ab", "line 1"),
         (b"[a[b]", "line 1"),
         (b"[a\x01]", "line 1"),

@@ -43,9 +43,10 @@ def parse_keyfile(data: bytes) -> Sections:
                 raise FormatError(f"it has more than {_MAX_SECTIONS} sections")
             continue
         key, separator, value = line.partition("=")
-        if section is None or not separator or not is_key(key.rstrip()):
+        key = key.rstrip()
+        if section is None or not separator or not (is_key(key) or _is_translation(key)):
             raise FormatError(f"line {number} is neither a section nor key=value: {line[:80]!a}")
-        section[key.rstrip()] = value.lstrip(" \t")
+        section[key] = value.lstrip(" \t")
     return sections
 
 
@@ -63,6 +64,12 @@ def write_keyfile(sections: Mapping[str, Mapping[str, str]]) -> bytes:
 def is_key(text: str) -> bool:
     """Tell whether a text can be a key: anything that a line can begin with and that ends before the ``=``."""
     return not text.startswith("#") and text == text.strip() and _has_none_of("=[]", text)
+
+
+def _is_translation(text: str) -> bool:
+    """Tell whether a text is a key with a locale behind it: ``KEY[LOCALE]``, which is another key than ``KEY``."""
+    key, bracket, locale = text.partition("[")
+    return bracket != "" and is_key(key) and locale.endswith("]") and _has_none_of("[] ", locale[:-1])
 
 
 def _has_none_of(characters: str, text: str) -> bool:
