@@ -259,6 +259,42 @@ def test_what_refers_to_an_image_goes_with_its_last_tag(tmp_path: Path, repo: Pa
         assert len([path for path in (repo / "streams/refs/oci-referrers").rglob("*") if path.is_symlink()]) == left
 
 
+@pytest.mark.parametrize("by", ["pull", "tag", "copy", "untag", "untag again"])
+def test_what_was_left_of_what_refers_to_images_goes_with_the_next_tag(tmp_path: Path, repo: Path, by: str) -> None:
+    """By who was interrupted, or has removed the tag as a ref like others."""
+    layout = Layout()
+    old, kept, new = (layout.image(tar(a=content)) for content in (b"old" * 100, b"kept" * 100, b"new" * 100))
+    for name, image in (("old", old), ("kept", kept), ("new", new)):
+        layout.add(image, name)
+    signed(layout, old)
+    signature = referring(layout, kept, b"signature\n")
+    layout.add(signature)
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    other = init(tmp_path / "other")
+    for path in (repo, other):
+        pull(path, f"{source}:new", "newer")
+    for name in ("old", "kept"):
+        pull(repo, f"{source}:{name}", name, "--referrers")
+    pull(repo, f"{source}:kept", "app")
+    pull(repo, f"{source}:kept", "second")
+    cfsctl("--repo", repo, "ref", "remove", "oci/old", "oci/kept")
+    refs = repo / "streams/refs/oci-referrers"
+    assert len([path for path in refs.rglob("*") if path.is_symlink()]) == 3
+    commands = {
+        "pull": ["pull", f"{source}:new", "app"],
+        "tag": ["tag", "newer", "app"],
+        "copy": ["copy", "newer", "--from", other, "--name", "app"],
+        "untag": ["untag", "app"],
+        "untag again": ["untag", "old"],
+    }
+    cfsctl("--repo", repo, "oci", *commands[by], status=3 if by == "untag again" else 0)
+    assert [path.relative_to(refs) for path in refs.rglob("*") if path.is_symlink()] == [
+        Path(kept["digest"], signature["digest"])
+    ]
+    cfsctl("--repo", repo, "gc")
+    assert not (repo / f"streams/oci-manifest-{old['digest']}").is_symlink()
+
+
 def test_what_refers_to_a_tagged_artifact_stays_with_it(tmp_path: Path, repo: Path) -> None:
     layout = Layout()
     image = layout.image(tar(a=b"a"))

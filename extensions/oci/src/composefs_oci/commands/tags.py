@@ -20,25 +20,28 @@ _ATTEMPTS = 5
 
 
 def forget_referrers(core: Core, name: str, now: str, published: Published) -> None:
-    """Remove the refs that keep the referrers of the image that had a tag before, if that was its last one.
+    """Remove the refs that keep what refers to images without a tag, if one has lost this tag.
 
     ``now`` is the manifest's stream that the tag names since the call that answered ``published``.
     """
     [before] = (row["previous"] for row in published["refs"] if row["name"] == tag_ref(name))
     if before not in (None, now):
-        _remove(core, before)
+        _remove(core)
 
 
-def _remove(core: Core, stream: str, name: str | None = None) -> None:
-    """Remove an image's tag, if one is given, and with its last one the refs that keep its referrers."""
-    tags: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": stream}] if name else []
+def _remove(core: Core, name: str | None = None, stream: str | None = None) -> None:
+    """Remove an image's tag, if one is given, and the refs that keep what refers to images without a tag then.
+
+    Who took the tag of another one may have been interrupted before its turn, or have been ``cfsctl ref remove``.
+    """
+    tags: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": stream}] if name and stream else []
     for attempt in range(1, _ATTEMPTS + 1):
-        left = _left(core, stream, without=name)
+        left = _left(core, without=name)
         try:
             if tags or left:
                 core.publish(remove_refs=[*tags, *(referrer_ref(*pair) for pair in left)]).result()
             break
-        except NotFoundError:  # others take tags from it too, and were first
+        except NotFoundError:  # others remove them too, and were first
             if attempt == _ATTEMPTS:
                 raise
     if left:
@@ -58,14 +61,15 @@ def _set_again(core: Core, removed: list[tuple[str, str]]) -> None:
             core.publish(refs=[ref]).found()  # None if a gc has taken the artifact
 
 
-def _left(core: Core, stream: str, without: str | None = None) -> list[tuple[str, str]]:
-    """Return what refers to an image, and to that, but for what is below what a tag but ``without`` names."""
+def _left(core: Core, without: str | None = None) -> list[tuple[str, str]]:
+    """Return what refers to something, (subject, artifact), but for what is below what a tag but ``without`` names."""
     referring = referrers_of(core)  # before the tags: what is set with one meanwhile is not among them
     if not referring:
         return []
     named = {target for name, target in held_tags(core) if name != without}
     kept = set(_below(referring, named))
-    return [pair for pair in _below(referring, {stream}) if pair not in kept]
+    every = ((subject, artifact) for subject, artifacts in referring.items() for artifact in artifacts)
+    return [pair for pair in every if pair not in kept]
 
 
 def _below(referring: dict[str, list[str]], streams: set[str]) -> list[tuple[str, str]]:
@@ -91,8 +95,9 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
     name = request.arguments["name"]
     try:
         target = core.ref_get(tag_ref(name)).result()["target"]
-        _remove(core, target, name)
+        _remove(core, name, target)
     except NotFoundError:
+        _remove(core)  # this one may have been interrupted before
         raise not_here(name) from None
     core.output(f"Removed tag {name}\n")
     return {"name": name}
