@@ -14,24 +14,15 @@ from hashlib import sha256
 from composefs_ext.errors import CorruptError, NoSpaceError
 from composefs_ostree.fetching.stage import check_space, create_staged, stage_bytes, write_all
 from composefs_ostree.fetching.transport import Fetch
-from composefs_ostree.formats.fileheader import (
-    MAX_HEAD,
-    PREFIX_SIZE,
-    checksum_header,
-    content_size,
-    head_size,
-    parse_head,
-)
+from composefs_ostree.formats.fileheader import PREFIX_SIZE, checksum_header, content_size, head_size, parse_head
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.inflate import InflateError, zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.fetching.stage import Row, SmallContents
-    from composefs_ostree.formats.fileheader import FileHead
 
-
-__all__ = ["RAW_DEFLATE", "FileFetch", "Unpacker", "unpack_small"]
+__all__ = ["RAW_DEFLATE", "FileFetch", "unpack_small"]
 
 RAW_DEFLATE = -15
 """What zlib calls a stream without header and checksum, by its window bits."""
@@ -49,55 +40,42 @@ _CACHED_HEAD = 4096
 """How many heads are remembered, and bytes of the largest."""
 
 
-class Unpacker:
-    """One ``.filez`` fed in pieces; raises FormatError or CorruptError, without the file's name, as early as it can."""
+class _Unpacker:
+    """The content of one ``.filez``, fed in pieces.
 
-    def __init__(self, file_id: bytes, staged: str, inline_limit: int) -> None:
+    Raises FormatError or CorruptError, without the file's name, as early as it can.
+    """
+
+    def __init__(self, file_id: bytes, head: bytes, staged: str, inline_limit: int) -> None:
         """Content of up to ``inline_limit`` bytes is kept in memory, other content goes to the new file ``staged``."""
+        parsed = parse_head(head)
         self._id = file_id
-        self._staged = staged
-        self._inline_limit = inline_limit
-        self._fd: int | None = None
-        self._start = b""
-        self._head: FileHead | None = None
-        self._produced = 0
-        self._compressed = 0
-        self._inline = b""
-        self._no_space: NoSpaceError | None = None
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the ``.filez``."""
-        if self._head is None:
-            self._start += data
-            size = head_size(self._start) if len(self._start) >= PREFIX_SIZE else MAX_HEAD
-            if len(self._start) < size:
-                return
-            data = self._start[size:]
-            self._start = self._start[:size]
-            self._begin(parse_head(self._start))
-        self._inflate(data)
-
-    def _begin(self, head: FileHead) -> None:
         self._head = head
-        self._hash = sha256(checksum_header(self._start))
-        self._inflater = zlib.decompressobj(RAW_DEFLATE)
+        self._is_symlink = parsed.is_symlink
+        self._size = parsed.size
         # What a sane deflate stream of this content can take at most; else endless empty blocks would never end.
-        self._most_compressed = head.size + head.size // 8 + 65536
-        if head.size > self._inline_limit:
-            self._fd = create_staged(self._staged)
+        self._most_compressed = self._size + self._size // 8 + 65536
+        self._staged = staged
+        self._hash = sha256(checksum_header(head))
+        self._inflater = zlib.decompressobj(RAW_DEFLATE)
+        self._produced = self._compressed = 0
+        self._inline = b""
+        self._fd: int | None = None
+        self._no_space: NoSpaceError | None = None
+        if self._size > inline_limit:
+            self._fd = create_staged(staged)
             try:
-                check_space(self._fd, head.size)
+                check_space(self._fd, self._size)
             except NoSpaceError as error:
                 self._no_space = error
 
-    def _inflate(self, data: bytes) -> None:
-        head = self._head
-        assert head is not None
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
         self._compressed += len(data)
-        if data and (head.is_symlink or self._inflater.eof):
+        if data and (self._is_symlink or self._inflater.eof):
             raise CorruptError("there are bytes behind its end")
         if self._compressed > self._most_compressed:
-            raise CorruptError(f"{self._compressed} compressed bytes for a content of {head.size}")
+            raise CorruptError(f"{self._compressed} compressed bytes for a content of {self._size}")
         while not self._inflater.eof:
             try:
                 piece = self._inflater.decompress(data, _PIECE)
@@ -105,8 +83,8 @@ class Unpacker:
                 raise CorruptError(f"its content is not a deflate stream: {error}") from error
             data = self._inflater.unconsumed_tail
             self._produced += len(piece)
-            if self._produced > head.size:
-                raise CorruptError(f"its content is longer than the {head.size} bytes that its header tells")
+            if self._produced > self._size:
+                raise CorruptError(f"its content is longer than the {self._size} bytes that its header tells")
             if self._no_space is not None and self._produced > _TRIED:
                 raise self._no_space
             self._hash.update(piece)
@@ -121,16 +99,13 @@ class Unpacker:
 
     def finish(self) -> Row:
         """Return the row of the file, after the last byte."""
-        head = self._head
-        if head is None:
-            raise CorruptError(f"it ends after {len(self._start)} bytes, inside of its header")
-        if self._produced != head.size or not (head.is_symlink or self._inflater.eof):
-            raise CorruptError(f"it ends after {self._produced} of {head.size} bytes of content")
+        if self._produced != self._size or not (self._is_symlink or self._inflater.eof):
+            raise CorruptError(f"it ends after {self._produced} of {self._size} bytes of content")
         if self._hash.digest() != self._id:
             raise CorruptError("its checksum does not match its name")
         staged = None if self._fd is None else self._staged
         self._close()
-        return self._id, self._start + self._inline, head.size, staged
+        return self._id, self._head + self._inline, self._size, staged
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -145,7 +120,7 @@ class Unpacker:
 
 
 def unpack_small(file_id: bytes, data: bytes, staged: str, small: SmallContents) -> Row | None:
-    """Do what Unpacker does in a few calls: nine objects of ten come this way.  None: it is not small after all."""
+    """Do what _Unpacker does in a few calls: nine objects of ten come this way.  None: it is not small after all."""
     if len(data) < PREFIX_SIZE or len(data) < (start := head_size(data)):
         return None
     head = data[:start]
@@ -164,7 +139,7 @@ def unpack_small(file_id: bytes, data: bytes, staged: str, small: SmallContents)
     digest = sha256(header)
     digest.update(content)
     if len(content) != size or not inflater.eof or inflater.unused_data or digest.digest() != file_id:
-        return None  # Unpacker finds the words for it
+        return None  # _Unpacker finds the words for it
     if size <= small.largest:
         return small.row(file_id, head, content)
     stage_bytes(content, staged)
@@ -193,7 +168,7 @@ class FileFetch(Fetch):
         self.file_id = file_id
         self._staged = staged
         self._small = small
-        self._unpacker: Unpacker | None = None
+        self._unpacker: _Unpacker | None = None
 
     def begin(self) -> None:
         """Start again, without what an earlier attempt has written."""
@@ -209,7 +184,7 @@ class FileFetch(Fetch):
             self._unpack()
 
     def finish(self) -> Row:
-        """Return the row of :meth:`Unpacker.finish`, once the fetch has ended; raise its error, or what is wrong."""
+        """Return the row of the file, once the fetch has ended; raise its error, or what is wrong."""
         if self.error is not None:
             raise self.error
         if self._unpacker is None:
@@ -217,7 +192,8 @@ class FileFetch(Fetch):
             if row is not None:
                 return row
             self._unpack()
-        assert self._unpacker is not None
+        if self._unpacker is None:
+            raise CorruptError(f"it ends after {self._received} bytes, inside of its header")
         return self._unpacker.finish()
 
     def discard(self) -> None:
@@ -227,7 +203,9 @@ class FileFetch(Fetch):
             self._unpacker = None
 
     def _unpack(self) -> None:
-        self._unpacker = Unpacker(self.file_id, self._staged, self._small.inline_limit)
-        parts, self._parts = self._parts, []
-        for part in parts:
-            self._unpacker.feed(part)
+        """Go on in pieces, if all of the head is here."""
+        data = self.data
+        if len(data) >= PREFIX_SIZE and len(data) >= (size := head_size(data)):
+            self._unpacker = _Unpacker(self.file_id, data[:size], self._staged, self._small.inline_limit)
+            self._parts = []
+            self._unpacker.feed(memoryview(data)[size:])
