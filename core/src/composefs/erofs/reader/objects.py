@@ -42,13 +42,12 @@ def walk_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) ->
                     continue
                 _, metacopy, redirect = attributes(inode)
                 digest = decoder.digest(metacopy, inode) if metacopy else None
-                if strict:
-                    if redirect != (None if digest is None else b"/" + object_path(digest)):
-                        malformed(f"the file {name!a} has a path that is not its digest's", inode.offset)
-                    if digest is None:
-                        if inode.layout == CHUNK_BASED and inode.size:
-                            malformed(f"the file {name!a} has content outside of the image but no digest", inode.offset)
-                    elif sizes.setdefault(digest, inode.size) != inode.size:
-                        malformed(f"the file {name!a} has not the size of another with its digest", inode.offset)
-                if digest is not None:
-                    yield digest, inode.size
+                if strict and redirect != (None if digest is None else b"/" + object_path(digest)):
+                    malformed(f"the file {name!a} has a path that is not its digest's", inode.offset)
+                if digest is None:
+                    if strict and inode.layout == CHUNK_BASED and inode.size:
+                        malformed(f"the file {name!a} has content outside of the image but no digest", inode.offset)
+                    continue
+                if strict and sizes.setdefault(digest, inode.size) != inode.size:
+                    malformed(f"the file {name!a} has not the size of another with its digest", inode.offset)
+                yield digest, inode.size

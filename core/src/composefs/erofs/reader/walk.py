@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from composefs.erofs.layout import FILE_TYPES, SLOT
-from composefs.erofs.reader.image import Image, Inode, count_names, malformed
+from composefs.erofs.reader.image import Entries, Image, Inode, count_names, malformed
 from composefs.tree import TYPE_MASK
 
 __all__ = ["Listing", "Walk"]
@@ -67,15 +67,7 @@ class Walk:
         read = self._image.inode
         while pending:
             nid, inode, parent, path_length = pending.pop()
-            names, nids, types = self._image.entries(inode)
-            for dots, expected in ((b".", nid), (b"..", parent)):
-                place = bisect_left(names, dots)
-                if place < len(names) and names[place] == dots:
-                    if expected not in (None, nids[place]):
-                        malformed(f"{dots.decode()} is not the directory it should be", inode.offset)
-                    del names[place], nids[place], types[place]
-            self._names += len(names)
-            count_names(self._names)
+            names, nids, types = self._entries(nid, inode, parent)
             if counts_paths:
                 self.expand(path_length * len(names), inode.offset)
             if max(nids, default=0) >= len(met):
@@ -100,6 +92,19 @@ class Walk:
                 inodes.append(found)
             self._claim(claims, inode)
             yield Listing(nid, names, nids, inodes)
+
+    def _entries(self, nid: int, inode: Inode, parent: int | None) -> Entries:
+        """Read a directory, count its names, and take away ``.`` and ``..``, which lead where they should."""
+        names, nids, types = found = self._image.entries(inode)
+        for dots, expected in ((b".", nid), (b"..", parent)):
+            place = bisect_left(names, dots)
+            if place < len(names) and names[place] == dots:
+                if expected not in (None, nids[place]):
+                    malformed(f"{dots.decode()} is not the directory it should be", inode.offset)
+                del names[place], nids[place], types[place]
+        self._names += len(names)
+        count_names(self._names)
+        return found
 
     def _claim(self, length: int, inode: Inode) -> None:
         self._left -= length
