@@ -81,6 +81,17 @@ def test_a_document_that_is_something_else(
     assert remedy in told
 
 
+def test_a_layer_whose_compression_is_damaged(target: Target, tmp_path: Path) -> None:
+    layout = simple().write(tmp_path / "layout")
+    for blob in (layout / "blobs/sha256").iterdir():
+        data = blob.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            blob.write_bytes(data[:-8] + bytes([data[-8] ^ 1]) + data[-7:])
+    told = the_error("--repo", target.path, "oci", "pull", f"oci:{layout}", status=5)
+    assert ": damaged gzip data: " in told
+    assert told.endswith(" (have the image pushed or copied there again)\n")
+
+
 @pytest.mark.parametrize("place", ["streams/refs", "images/refs"])
 def test_what_refs_hold_where_they_cannot_be_listed(tmp_path: Path, place: str) -> None:
     """Nothing is counted: all of it would be told as garbage, which it is not."""

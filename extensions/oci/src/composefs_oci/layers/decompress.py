@@ -11,6 +11,7 @@ size of the pieces that are asked for, however much a layer inflates to.
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, TooLargeError, UnsupportedError
+from composefs_oci.formats.json_document import AGAIN
 from composefs_oci.sources.source import PIECE
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ _LONGEST_MAGIC = 6
 _GZIP = 31
 """What zlib calls a gzip file, by its window bits."""
 
-_AGAIN = "have it compressed anew: skopeo copy --dest-compress-format=gzip … oci:PATH:TAG, and pull that"
+_ANEW = "have it compressed anew: skopeo copy --dest-compress-format=gzip … oci:PATH:TAG, and pull that"
 
 
 def open_tar(blob: Compressed) -> Readable:
@@ -56,7 +57,7 @@ def open_tar(blob: Compressed) -> Readable:
         return _Zstd(begun)
     for magic, name in ((b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")):
         if begun.head.startswith(magic):
-            raise UnsupportedError.at(blob.where, f"the layer is compressed with {name}", hint=_AGAIN)
+            raise UnsupportedError.at(blob.where, f"the layer is compressed with {name}", hint=_ANEW)
     return begun
 
 
@@ -112,11 +113,11 @@ class _Gzip:
             try:
                 inflated: bytes = self._member.decompress(data, size)
             except self._zlib.error as error:
-                raise FormatError.at(self._blob.where, f"damaged gzip data: {error}") from None
+                raise FormatError.at(self._blob.where, f"damaged gzip data: {error}", hint=AGAIN) from None
             if inflated:
                 return inflated
             if not data and not self._member.eof:
-                raise FormatError.at(self._blob.where, "the gzip data is cut off")
+                raise FormatError.at(self._blob.where, "the gzip data is cut off", hint=AGAIN)
 
     def _start(self, data: bytes) -> None:
         self._member = self._zlib.decompressobj(_GZIP)
@@ -147,10 +148,10 @@ class _Zstd:
         except self._error as error:
             if "too much memory" in str(error):
                 message = f"the zstd data can be read with more than {_MAX_WINDOW >> 20} MiB of memory only"
-                raise TooLargeError.at(self._blob.where, message, hint=f"its window is too large; {_AGAIN}") from None
-            raise FormatError.at(self._blob.where, f"damaged zstd data: {error}") from None
+                raise TooLargeError.at(self._blob.where, message, hint=f"its window is too large; {_ANEW}") from None
+            raise FormatError.at(self._blob.where, f"damaged zstd data: {error}", hint=AGAIN) from None
         if not data and not self._frames.is_complete:  # zstd itself does not mind
-            raise FormatError.at(self._blob.where, "the zstd data is cut off")
+            raise FormatError.at(self._blob.where, "the zstd data is cut off", hint=AGAIN)
         return data
 
 
@@ -215,5 +216,5 @@ class _Frames:
                 self._pass += 4 * (descriptor >> 2 & 1)
             else:
                 where = self._blob.where
-                raise FormatError.at(where, "something else follows the zstd data")
+                raise FormatError.at(where, "something else follows the zstd data", hint=AGAIN)
             self._is_between = True
