@@ -95,6 +95,7 @@ def test_paths_lead_where_the_kernel_goes(image: Path, mountpoint: Path, tmp_pat
     for target, place in (("link", "elsewhere/below"), ("link/../mnt", "elsewhere/mnt"), ("mnt/", "mnt")):
         run(HELPER, "-o", "basedir=link/../a", image, target, cwd=tmp_path)
         assert (tmp_path / place / "one").read_bytes() == CONTENT * 10
+        assert f",datadir+={tmp_path}/elsewhere/a," in Path("/proc/self/mountinfo").read_text()
         cfsctl("umount", target, cwd=tmp_path)
         assert not os.path.ismount(tmp_path / place)
 
@@ -255,15 +256,19 @@ def test_no_place_for_temporary_files(image: Path, mountpoint: Path, tmp_path: P
 
 
 def test_by_mount_8(image: Path, mountpoint: Path, tmp_path: Path) -> None:
-    """mount(8) looks for helpers in /sbin only, so this one shows there in a mount namespace of the test."""
+    """mount(8) looks for helpers in /sbin only, so this one shows there in a mount namespace of the test.
+
+    Nobody else sees the mounts there, which have a name that is no text.
+    """
     peers.require("unshare")
+    objects = (tmp_path / "a").rename(tmp_path / "\udcff")
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
     (tmp_path / "upper/mount.composefs").symlink_to(HELPER)
     sbin = os.path.realpath("/sbin")
     script = f"""set -e
         mount -t overlay overlay -o lowerdir={sbin},upperdir={tmp_path}/upper,workdir={tmp_path}/work {sbin}
-        mount -t composefs -o ro,nofail,basedir={tmp_path}/a "{image}" {mountpoint}
+        mount -t composefs -o ro,nofail,basedir={objects} "{image}" {mountpoint}
         cat {mountpoint}/one
         umount {mountpoint}
         ! mount -t composefs -o nonsense "{image}" {mountpoint}

@@ -201,6 +201,14 @@ def test_who_has_no_loop_devices_gets_fuse(repository: Path, mountpoints: list[P
     assert done.stderr.endswith("(there are no loop devices in /dev; a container must be given them)\n")
 
 
+def test_others_read_what_the_modes_let_them(repository: Path, mountpoints: list[Path]) -> None:
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0])
+    # From a working directory, as the way there is root's alone.
+    nobody = {"cwd": mountpoints[0] / "usr", "user": NOBODY, "group": NOBODY, "extra_groups": []}
+    assert run("wc", "-c", "big", **nobody).stdout == f"{len(CONTENT)} big\n"
+    assert "Permission denied" in run("cat", "small", status=1, **nobody).stderr
+
+
 def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
     """Somebody without any rights, as most users are: what they mount they see, and nobody else, root included."""
     peers.require("fusermount3")
