@@ -30,6 +30,7 @@ from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from composefs.repository import Repository
+    from composefs.repository.store import Store
 
 __all__ = ["Launched", "launch"]
 
@@ -99,11 +100,12 @@ def launch(
     if not os.path.exists("/proc/self"):  # by which it is found what a run leaves behind
         raise without_proc(f"running extension {extension.name}")
     descriptors = _user_descriptors(line.command, options.stdio)
-    with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
+    store = None if repository is None else repository.store
+    with Interrupts() as interrupts, Staging.create(store) as staging:
         account = None if options.account is None else account_of(options.account)
         if account is not None:
             account.give(staging.work_fd)
-        cache = _cache(extension, repository, options.cache_dir, account)
+        cache = _cache(extension, store, options.cache_dir, account)
         environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
         if account is not None:
             environment = account.environment(environment)
@@ -111,7 +113,7 @@ def launch(
             reach = reach_of(
                 line,
                 own=(staging.place,) if cache is None else (staging.place, cache),
-                objects=None if repository is None else f"{repository.store.path}/objects",
+                objects=None if store is None else f"{store.path}/objects",
                 environment=environment,
                 directory=options.directory,
                 extra=options.readable,
@@ -156,9 +158,7 @@ def _user_descriptors(command: Command, stdio: Stdio) -> dict[int, int]:
     return descriptors
 
 
-def _cache(
-    extension: Extension, repository: Repository | None, base: str | None, account: Account | None
-) -> str | None:
+def _cache(extension: Extension, store: Store | None, base: str | None, account: Account | None) -> str | None:
     """Make the directory private to extension, repository and account; None where there is no place for one.
 
     What is in a cache is believed, so that nobody else may have put it there.
@@ -173,7 +173,6 @@ def _cache(
             return None
         base = f"{home}/composefs"
     parent = f"{base}/ext/{extension.name}"
-    store = None if repository is None else repository.store
     directory = f"{parent}/{'none' if store is None else _cache_name(store.path, store.algorithm.name)}"
     if not _is_out_of_reach(directory if account is None else parent):  # the directory itself is the account's
         return None
