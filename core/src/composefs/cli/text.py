@@ -1,4 +1,4 @@
-"""Make text that came from elsewhere safe to show.
+"""Text for people: what came from elsewhere made safe to show, and numbers with their nouns and units.
 
 Names, messages and labels come from extensions, images and the network.  A terminal obeys escape sequences in them
 (ECMA-48: CSI, OSC and the like, in their 7-bit and 8-bit forms), and bidirectional overrides (Unicode TR 36, 3.4)

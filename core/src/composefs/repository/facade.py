@@ -1,4 +1,4 @@
-"""Opening repositories.
+"""A repository as an object: how it is opened, checked and locked, and its parts.
 
 What opening one does not take is imported when it is first used: until then an extension has been started, which loads
 on another processor.

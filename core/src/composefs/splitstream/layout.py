@@ -1,4 +1,4 @@
-"""The numbers of the format, and the bounds of what is read and written."""
+"""The structures of a splitstream, and the bounds of what is read and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splitstreams read."""
+"""Reading splitstreams: references, names and chunks, of which each is checked before it is handed out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splitstreams written."""
+"""Writing splitstreams: from chunks, inline bytes, and references to objects and other streams."""
 
 from __future__ import annotations
 
