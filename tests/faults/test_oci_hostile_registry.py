@@ -331,19 +331,37 @@ def test_peers_that_drip_what_is_no_body(peer: Hostile, begins: bytes, drop: byt
     ("begins", "drop"),
     [
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X: y\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 60_000 + b"\r\n \r\n"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
-    ids=["trailers", "continue"],
+    ids=["trailers", "extensions of chunks", "continue"],
 )
 def test_peers_that_flood_with_what_is_no_body(peer: Hostile, begins: bytes, drop: bytes) -> None:
     def badly(handler: Handler) -> None:
         handler.close_connection = True
         handler.wfile.write(begins)
         while not handler.state.ending.is_set():
-            handler.wfile.write(drop * 10_000)
+            handler.wfile.write(drop * (100_000 // len(drop)))
 
     peer.rule("/manifests/", badly)
-    fails(peer, NetworkError, r"1048576 bytes, and nothing of the answer in them.* \(3 attempts\)")
+    fails(peer, NetworkError, r"1048576 bytes, and next to nothing of the answer in them.* \(3 attempts\)")
+
+
+def test_a_peer_that_puts_each_byte_into_a_chunk_of_its_own(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_MAX_BESIDE", 20_000)
+    digest, data = layer(peer)
+
+    def bytewise(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for byte in data:
+            handler.wfile.write(b"1;a=b\r\n%c\r\n" % byte)
+        handler.wfile.write(b"0\r\nX: y\r\n\r\n")
+
+    peer.rule(f"/blobs/{digest}", bytewise)
+    assert len(data) * 10 > 2 * http._MAX_BESIDE
+    assert read(peer) == data
+    assert len(peer.paths("/blobs/")) == 1
 
 
 def test_a_peer_that_was_fast_is_not_waited_for_longer_when_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,9 @@ _PIECE = 1 << 16
 _LOW_SPEED = 1000
 _MAX_INTERIM = 10
 _MAX_BESIDE = 1 << 20
+_MOST_FOR_A_BYTE = 16
+"""Bytes that one of the answer may take, beyond those that may be beside it: in a chunk of its own it takes six."""
+
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -84,7 +87,8 @@ class _Paced(io.RawIOBase):
 
     A peer that sends less than 1000 bytes a second for the time after which silence counts as its end is given up; what
     happens between reads does not count, nor does what goes before the first byte.  So is one that sends, however fast,
-    more than ``left`` bytes: that is set before the body is read, and a head or trailers without an end exceed it.
+    more than ``left`` bytes: what comes of the body adds to that, but a head or trailers without an end exceed it, and
+    so do chunks of a byte with a long extension each (RFC 9112, 7.1.1).
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
@@ -103,7 +107,7 @@ class _Paced(io.RawIOBase):
         size = self._raw.readinto(buffer)
         self.left -= size or 0
         if self.left < 0:
-            raise SlowError(f"{_MAX_BESIDE} bytes, and nothing of the answer in them")
+            raise SlowError(f"{_MAX_BESIDE} bytes, and next to nothing of the answer in them")
         if not self._has_begun:
             self._has_begun = True
             return size
@@ -128,8 +132,10 @@ class _PacedResponse(HTTPResponse):
 
     def read1(self, n: int = -1) -> bytes:
         """Return what a single read of the socket gives."""
-        self._paced.left = n + _MAX_BESIDE
-        return super().read1(n)
+        self._paced.left += n
+        data = super().read1(n)
+        self._paced.left = min(self._paced.left - n + _MOST_FOR_A_BYTE * len(data), _MAX_BESIDE)
+        return data
 
     def begin(self) -> None:
         """Read the head of the answer, past those that come before it, as Early Hints (RFC 9110, 15.2)."""
