@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, cfsctl, run
+from support.commands import BIN, CFSCTL, cfsctl, run
 from support.ostree_pull import extensions  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.usefixtures("extensions")
@@ -47,6 +47,12 @@ def test_mounting_takes_proc_and_says_so(repo: Path) -> None:
     cfsctl("--repo", repo, "create-image", "--no-propagate-usr-to-root", tree, "it")
     told = without("/proc", repo, "mount", "--fuse=no", "refs/it", tree, status=9)
     assert told.endswith(": the EROFS image: /proc is not mounted (mount it: mount -t proc proc /proc)\n")
+    (repo.parent / "namespace").touch()
+    script = 'mount --bind /proc/self/ns/user namespace && umount --lazy /proc && exec "$@"'
+    helper = (BIN / "mount.composefs", "-o", "basedir=repo/objects,idmap=namespace", "repo/images/refs/it", "tree")
+    told = run("unshare", "--mount", "sh", "-c", script, "sh", *helper, cwd=repo.parent, status=1).stderr
+    missing = "/proc is not mounted (mount it: mount -t proc proc /proc)"
+    assert told == f"mount.composefs: opening the user namespace namespace: {missing}\n"
 
 
 def test_nothing_takes_dev(repo: Path) -> None:

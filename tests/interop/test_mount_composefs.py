@@ -240,6 +240,17 @@ def test_who_is_ended_leaves_no_image_in_a_temporary_place(
     assert os.path.ismount(mountpoint) == (call == "umount2")
 
 
+def test_an_image_that_stays_in_a_temporary_place_is_told(
+    image: Path, mountpoint: Path, tmp_path: Path, environment: Path
+) -> None:
+    failing = ("-qqq", "-o", tmp_path / "log", "-e", "trace=umount2", "-e", "inject=umount2:error=EINVAL")
+    refused = run(peers.require("strace"), *failing, HELPER, "-o", both(tmp_path), image, mountpoint, status=1)
+    [place] = (environment / "tmp").iterdir()
+    run("umount", place)
+    told = f"mount.composefs: mounting {image}: unmounting the EROFS image at {place}: Invalid argument\n"
+    assert refused.stderr == told
+
+
 @pytest.mark.parametrize("name", ["mount.composefs", "cfsctl"])
 def test_no_place_for_temporary_files(image: Path, mountpoint: Path, tmp_path: Path, name: str) -> None:
     """The EROFS image needs a directory to be mounted at, and here nothing can be written."""

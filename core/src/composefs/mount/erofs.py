@@ -31,7 +31,8 @@ def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
             yield directory
         finally:
             if os.path.ismount(directory):  # which a signal that ends us may leave so
-                mountapi.unmount(directory, lazy=True)
+                with Doing(f"{what}: unmounting the EROFS image at {directory}"):
+                    mountapi.unmount(directory, lazy=True)
 
 
 @contextlib.contextmanager

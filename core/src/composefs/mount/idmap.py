@@ -7,7 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 
-from composefs.errors import UsageError
+from composefs.errors import Doing, UsageError
 from composefs.linux.files import opened
 from composefs.linux.ioctls import NS_GET_NSTYPE
 
@@ -22,10 +22,13 @@ def user_namespace(path: str | None) -> Iterator[int | None]:
     if path is None:
         yield None
         return
-    with opened(path, f"opening the user namespace {path}") as fd:
+    what = f"opening the user namespace {path}"
+    with opened(path, what) as fd:
         if not _is_user_namespace(fd):
             raise UsageError(f"{path} is not a user namespace", subject=path, hint="give /proc/PID/ns/user")
-        if os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/user")):  # EPERM, in the kernel's words
+        with Doing(what):
+            own = os.stat("/proc/self/ns/user")
+        if os.path.samestat(os.fstat(fd), own):  # EPERM, in the kernel's words
             raise UsageError(f"{path} is the user namespace that we are in", subject=path, hint="leave out idmap")
         yield fd
 
