@@ -159,6 +159,20 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         sleeper.wait()
 
 
+def test_a_loop_device_that_somebody_else_takes_first(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    """As kernels before 6.12 want one, which say ENOTBLK of an image in a file."""
+    log = tmp_path / "log"
+    old_kernel = ("-e", "trace=fsconfig,ioctl", "-e", "inject=fsconfig:error=ENOTBLK:when=4")
+    strace = (peers.require("strace"), "-qqq", "-o", log, *old_kernel)
+    command = (HELPER, "-o", both(tmp_path), image, mountpoint)
+    run(*strace, *command)
+    cfsctl("umount", mountpoint)
+    ioctls = [line for line in log.read_text().splitlines() if line.startswith("ioctl(")]
+    [which] = [number for number, line in enumerate(ioctls, 1) if "LOOP_CONFIGURE" in line]
+    run(*strace, "-e", f"inject=ioctl:error=EBUSY:when={which}", *command)
+    assert (mountpoint / "one").read_bytes() == CONTENT * 10
+
+
 @pytest.mark.parametrize(("which", "module"), [(1, "erofs"), (2, "overlay")])
 def test_a_module_that_the_kernel_lacks(
     image: Path, mountpoint: Path, tmp_path: Path, environment: Path, which: int, module: str
