@@ -86,7 +86,7 @@ def commit_facts(commit_id: bytes, commit: Commit) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Turn a GVariant's value into one that JSON has: bytes become hexadecimal digits, big integers strings."""
     match value:
-        case (str(_), inner) if hasattr(value, "signature"):
+        case Variant(value=inner):
             return plain(inner)
         case bytes():
             return value.hex()
@@ -102,9 +102,9 @@ def plain(value: Any) -> Any:
             return [plain(item) for item in value]
 
 
-def _text(value: Variant | Any) -> str:
+def _text(value: Any) -> str:
     match value:
-        case (str(_), inner) if hasattr(value, "signature"):
+        case Variant(value=inner):
             return _text(inner)
         case bytes():
             return value.hex()
