@@ -67,26 +67,21 @@ def load(stream: CommitStream) -> Tree:
             subject=stream.commit_id.hex(),
         )
     excerpt = find_excerpt(commit, stream.subpaths, lambda tree_id: _metadata(stream, ObjectType.DIRTREE, tree_id))
-    files = {file_id: _object(stream, ObjectType.FILE, file_id) for file_id in excerpt.files}
-    tree = Tree(commit, {}, {}, files)
-    wanted = []
-    for kind, object_id in excerpt.roots:
-        if kind is ObjectType.DIRTREE:
-            wanted.append(object_id)
-        else:
-            tree.metas[object_id] = parse_dirmeta(_metadata(stream, kind, object_id))
+    tree = Tree(commit, {}, {}, {})
+    wanted, named = list(excerpt.roots), list(excerpt.files)
     while wanted:
-        tree_id = wanted.pop()
-        if tree_id in tree.trees:
+        kind, object_id = wanted.pop()
+        if object_id in (tree.metas if kind is ObjectType.DIRMETA else tree.trees):
             continue
-        listing = tree.trees[tree_id] = parse_dirtree(_metadata(stream, ObjectType.DIRTREE, tree_id))
-        for _, file_id in listing.files:
-            if file_id not in tree.files:
-                tree.files[file_id] = _object(stream, ObjectType.FILE, file_id)
-        for _, subtree_id, meta_id in listing.directories:
-            wanted.append(subtree_id)
-            if meta_id not in tree.metas:
-                tree.metas[meta_id] = parse_dirmeta(_metadata(stream, ObjectType.DIRMETA, meta_id))
+        data = _metadata(stream, kind, object_id)
+        if kind is ObjectType.DIRMETA:
+            tree.metas[object_id] = parse_dirmeta(data)
+            continue
+        listing = tree.trees[object_id] = parse_dirtree(data)
+        named += [file_id for _, file_id in listing.files]
+        for _, tree_id, meta_id in listing.directories:
+            wanted += ((ObjectType.DIRTREE, tree_id), (ObjectType.DIRMETA, meta_id))
+    tree.files.update((file_id, _object(stream, ObjectType.FILE, file_id)) for file_id in dict.fromkeys(named))
     return tree.grafted(excerpt)
 
 
