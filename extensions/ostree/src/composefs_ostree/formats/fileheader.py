@@ -26,7 +26,6 @@ from composefs_ostree.formats.gvariant import offset_size, pack_offsets
 from composefs_ostree.formats.objects import MAX_MODE, Xattrs, parse_xattrs
 
 __all__ = [
-    "MAX_HEAD",
     "PREFIX_SIZE",
     "FileHead",
     "checksum_header",

@@ -17,7 +17,7 @@ from composefs_oci.formats.tar.header import BLOCK, ZERO, Header, padding, parse
 from composefs_oci.formats.tar.pax import parse_decimal, parse_records, parse_time
 from composefs_oci.formats.tar.sparse import Sparse, extend_old_map, old_map, pax_sparse
 
-__all__ = ["INLINE_LIMIT", "MAX_EXTENSION", "MAX_NAME", "MAX_PATH", "WHITEOUT", "Entry", "Kind", "Parser", "shown"]
+__all__ = ["INLINE_LIMIT", "MAX_NAME", "WHITEOUT", "Entry", "Kind", "Parser", "shown"]
 
 MAX_EXTENSION = 1 << 20
 """Bytes of all extension headers of one entry; a global header may have as many."""
