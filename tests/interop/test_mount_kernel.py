@@ -296,7 +296,7 @@ def test_what_the_kernel_refuses_is_said(
     refuse(monkeypatch, mountapi, "Context", number, only="erofs")
     image_id = image(repository)
     with pytest.raises(
-        error, match=f"mounting image {image_id} in {re.escape(str(repository.path))}: the EROFS image"
+        error, match=f"mounting image {image_id} in {re.escape(str(repository.path))}: the EROFS image: "
     ) as caught:
         mount_image(repository, image_id, mountpoint)
     assert hint in str(caught.value.hint)
