@@ -84,6 +84,7 @@ def test_the_same_as_the_kernel_shows(repository: Path, mountpoints: list[Path])
     cfsctl("--repo", repository, "mount", "--fuse", "no", "refs/it", kernel)
     cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", fuse)
     assert shown(fuse) == shown(kernel)
+    assert (fuse / "usr/big").stat().st_blocks * 512 == len(CONTENT)
     with (fuse / "usr/big").open("rb") as file:
         file.seek(700_001)
         assert file.read(3) == CONTENT[700_001:700_004]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -89,7 +88,7 @@ class FuseImage:
             "st_uid": node.uid,
             "st_gid": node.gid,
             "st_rdev": node.rdev,
-            "st_size": len(node.payload or b"") if stat.S_ISLNK(node.mode) else node.size,
+            "st_size": node.size,
             "st_blocks": -(-node.size // 512),
             "st_atime": time,
             "st_mtime": time,
