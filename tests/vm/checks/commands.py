@@ -91,6 +91,17 @@ def check_copying_into_a_secure_repository(directory: Path) -> None:
     cfsctl("--require-verity", "--repo", target, "fsck")
 
 
+def check_mkcomposefs_enables_verity(directory: Path) -> None:
+    tree, image = directory / "tree", directory / "image"
+    tree.mkdir()
+    (tree / "big").write_bytes(BIG)
+    for _ in range(2):  # what is there is left as it is
+        commands.mkcomposefs("--digest-store", directory / "objects", tree, image)
+    [(digest, path)] = objects_of(directory).items()
+    assert measured(path) == digest
+    assert commands.run(commands.BIN / "composefs-info", "measure-file", path).stdout == f"{digest}\n"
+
+
 def check_gc_removes_objects_that_have_verity(directory: Path) -> None:
     repository, _ = repository_with_image(directory)
     cfsctl("--repo", repository, "gc")
