@@ -227,30 +227,31 @@ class HttpTransport:
             from composefs_ostree.remotes.failures import Failure
 
             failure = Failure.of(handle, self.where(fetch.path), code, reason)
-            lasting = self._certificate_error(fetch, failure, handshake)
-            may_pass = failure.may_pass(self._seconds, is_known=self._host in _ANSWERED)
-            if lasting is None and may_pass and not self._is_last(fetch, failure):
+            fetch.error = self._lasting(fetch, failure, handshake)
+            if fetch.error is None:
                 self._repeat(fetch, failure)
                 return
-            fetch.error = lasting or failure.error(is_needed=fetch.is_needed, tried=fetch.attempts)
         ended.append(fetch)
 
-    def _certificate_error(self, fetch: Fetch, failure: Failure, handshake: Handshake | None) -> ExtError | None:
-        """Return the error of a request for which the server wants another client certificate, or one at all."""
-        if not self._is_secure or (failure.code is None and failure.status != _BAD_REQUEST):
+    def _lasting(self, fetch: Fetch, failure: Failure, handshake: Handshake | None) -> ExtError | None:
+        """Return the error of a request that is not to be tried again, None of one that may succeed then."""
+        is_known = self._host in _ANSWERED
+        tries = self._settings.retries if is_known or failure.is_connected else self._settings.first_retries
+        is_last = fetch.attempts > tries
+        if self._is_secure and (failure.code is not None or failure.status == _BAD_REQUEST):
+            from composefs_ostree.remotes.clientcert import certificate_error
+
+            is_given = any(option == pycurl.SSLCERT for option, _ in self._options)
+            # A server that takes ours may close a connection for other reasons, which may pass.
+            has_asked = handshake is not None and handshake.asks and (is_last or not is_given)
+            wanted = certificate_error(
+                failure, is_given=is_given, page=fetch.data, has_asked=has_asked, is_last=is_last
+            )
+            if wanted is not None:
+                return wanted
+        if not is_last and failure.may_pass(self._seconds, is_known=is_known):
             return None
-        from composefs_ostree.remotes.clientcert import certificate_error
-
-        is_given = any(option == pycurl.SSLCERT for option, _ in self._options)
-        # A server that takes ours may close a connection for other reasons, which may pass.
-        is_last = self._is_last(fetch, failure)
-        has_asked = handshake is not None and handshake.asks and (is_last or not is_given)
-        return certificate_error(failure, is_given=is_given, page=fetch.data, has_asked=has_asked, is_last=is_last)
-
-    def _is_last(self, fetch: Fetch, failure: Failure) -> bool:
-        """Tell whether what has failed in this way was tried as often as it may be."""
-        has_answered = self._host in _ANSWERED or failure.is_connected
-        return fetch.attempts > (self._settings.retries if has_answered else self._settings.first_retries)
+        return failure.error(is_needed=fetch.is_needed, tried=fetch.attempts)
 
     def _repeat(self, fetch: Fetch, failure: Failure) -> None:
         # Up to a quarter more, so that the requests that failed together do not come again together.
