@@ -53,6 +53,12 @@ def without(directory: Path, *calls: str) -> list[str | Path]:
     return [peers.require("strace"), "-qqq", "-o", directory / "log", "-e", "trace=fsconfig,mount", *faults, HELPER]
 
 
+def by_loop_device(directory: Path) -> list[str | Path]:
+    """The command as on a kernel before 6.12, which says ENOTBLK of an image in a file."""
+    injected = ("-e", "trace=fsconfig,ioctl", "-e", "inject=fsconfig:error=ENOTBLK:when=4")
+    return [peers.require("strace"), "-qqq", "-o", directory / "log", *injected, HELPER]
+
+
 @pytest.fixture(params=["fsconfig", "mount"])
 def helper(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
     """The command, as it is and as on a kernel before 6.8, which lacks the ninth parameter that is set, lowerdir+."""
@@ -148,6 +154,7 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         repo = repository_of(image, tmp_path)
         for command in (
             [HELPER, "-o", f"{both(tmp_path)},idmap={namespace}", image, mountpoint],
+            [*by_loop_device(tmp_path), "-o", f"{both(tmp_path)},idmap={namespace}", image, mountpoint],
             [CFSCTL, "--repo", repo, "mount", "--idmap", namespace, "refs/os/1", mountpoint],
         ):
             run(*command)
@@ -160,14 +167,11 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
 
 
 def test_a_loop_device_that_somebody_else_takes_first(image: Path, mountpoint: Path, tmp_path: Path) -> None:
-    """As kernels before 6.12 want one, which say ENOTBLK of an image in a file."""
-    log = tmp_path / "log"
-    old_kernel = ("-e", "trace=fsconfig,ioctl", "-e", "inject=fsconfig:error=ENOTBLK:when=4")
-    strace = (peers.require("strace"), "-qqq", "-o", log, *old_kernel)
-    command = (HELPER, "-o", both(tmp_path), image, mountpoint)
+    *strace, helper = by_loop_device(tmp_path)
+    command = (helper, "-o", both(tmp_path), image, mountpoint)
     run(*strace, *command)
     cfsctl("umount", mountpoint)
-    ioctls = [line for line in log.read_text().splitlines() if line.startswith("ioctl(")]
+    ioctls = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("ioctl(")]
     [which] = [number for number, line in enumerate(ioctls, 1) if "LOOP_CONFIGURE" in line]
     run(*strace, "-e", f"inject=ioctl:error=EBUSY:when={which}", *command)
     assert (mountpoint / "one").read_bytes() == CONTENT * 10

@@ -75,7 +75,8 @@ def shown(root: Path) -> dict[str, tuple[object, ...]]:
         names = sorted(os.listxattr(path, follow_symlinks=False))
         xattrs = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in names]
         key = str(path.relative_to(root))
-        found[key] = (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, size, content, xattrs)
+        times = (status.st_mtime_ns, status.st_atime_ns, status.st_ctime_ns)
+        found[key] = (status.st_mode, status.st_uid, status.st_gid, times, size, content, xattrs)
     return found
 
 
