@@ -46,8 +46,10 @@ def test_a_summary_that_has_not_changed_is_not_sent(tmp_path: Path, target: Targ
         assert refs() == (["a", "b"], "200")
         assert refs() == (["a", "b"], "304")
         (kept,) = cache_files("summary-*")
-        kept.write_bytes(kept.read_bytes()[:-1] + b"x")
-        assert refs() == (["a", "b"], "200")
+        whole = kept.read_bytes()
+        for damaged in (whole[:-1] + b"x", whole[:20]):
+            kept.write_bytes(damaged)
+            assert refs() == (["a", "b"], "200")
 
 
 @pytest.mark.parametrize(

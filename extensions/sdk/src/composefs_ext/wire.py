@@ -42,6 +42,8 @@ try:
             value, end = _scan(text, 0)
         except StopIteration as error:
             raise ValueError(f"nothing at {error.value}") from None
+        except SystemError:  # it has its error from json.decoder, which Python before 3.13 does not load for that
+            raise ValueError("malformed") from None
         if end != len(text):
             raise ValueError(f"more at {end}")
         return value
