@@ -166,6 +166,22 @@ def test_images_that_were_put_together_wrongly(tmp_path: Path, repo: Path) -> No
         assert not list((repo / "streams").iterdir())
 
 
+def test_a_layer_that_is_had_from_elsewhere_is_said_to_be(tmp_path: Path, repo: Path) -> None:
+    """As were those of Windows, which nobody may distribute; one that is here with the others is like any other."""
+    layout = Layout()
+    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    image = json.loads(layout.blobs[layout.image(SMALL, layer_type=kind)["digest"]])
+    image["layers"][0]["urls"] = ["https://example.org/layer\x1b[2J"]
+    layout.add(layout.document(MANIFEST, image))
+    pull(repo, f"oci:{layout.write(tmp_path / 'whole')}", "app")
+    cfsctl("--repo", repo, "oci", "untag", "app")
+    cfsctl("--repo", repo, "gc")
+    gone = layout.blobs.pop(image["layers"][0]["digest"])
+    words = f"{digest(gone)[7:]} is missing (the image leaves it to be had from 'https://example.org/layer"
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    assert words in the_error("--repo", repo, "oci", "pull", source, "app", status=3)
+
+
 def test_a_read_only_repository(tmp_path: Path, repo: Path) -> None:
     layout = two_layers()
     source = f"oci:{layout.write(tmp_path / 'layout')}"

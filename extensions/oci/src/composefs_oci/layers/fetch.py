@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from composefs_ext.errors import from_exception, to_wire
+from composefs_ext.errors import NotFoundError, from_exception, to_wire
 from composefs_ext.packs import Packs
 from composefs_oci.layers.decompress import open_tar
 from composefs_oci.layers.entry_log import EntryLog
@@ -38,6 +38,7 @@ _FILE_COST = 4096
 _ROWS = 128
 _ROWS_BYTES = 4 << 20
 _REPORT = 1 << 20
+_SHOWN = 300
 
 
 class Job(NamedTuple):
@@ -75,6 +76,8 @@ def serve(
         except EOFError:  # nobody is left to fetch for
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the user hears of it as one line
+            if isinstance(error, NotFoundError) and (urls := jobs[key].descriptor.urls):
+                error.hint = f"the image leaves it to be had from {urls[0][:_SHOWN]!r}, where it is not looked for"
             channel.send((FAILED, to_wire(from_exception(error, staging.path))))
         else:
             channel.send((DONE, tuple(layer)))
