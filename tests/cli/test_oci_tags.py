@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from composefs.repository import Repository
-from support.commands import cfsctl
-from support.oci_layout import Layout, tar
+from support.commands import cfsctl, run
+from support.oci_layout import Layout, digest, tar
+from support.peers import require
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -44,6 +45,22 @@ def test_a_tag_means_the_one_image_that_its_config_names(tmp_path: Path, repo: P
         [layer] = [name for name, _ in repository.streams.list("oci-layer-")]
     refused = cfsctl("--repo", repo, "ls", layer, status=3).stderr
     assert f"the stream '{layer}' names no image (`cfsctl cat {layer}` writes what it was made of)" in refused
+
+
+def test_an_image_of_a_layout_by_its_number_as_skopeo_has_it(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    for content in (b"a", b"b"):
+        layout.add({**layout.image(tar(a=content)), "platform": {"os": "linux", "architecture": "s390x"}})
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    options = ("--platform", "linux/s390x")
+    told = cfsctl("--repo", repo, "oci", "pull", *options, source, status=5).stderr
+    assert "2 images fit linux/s390x" in told
+    assert "in a layout by its number, the first :@0)" in told
+    for number, entry in enumerate(layout.entries):
+        named = run(require("skopeo"), "inspect", "--raw", f"{source}:@{number}").stdout
+        assert digest(named.encode()) == entry["digest"]
+        done = cfsctl("--repo", repo, "oci", "pull", *options, f"{source}:@{number}", "app")
+        assert f"manifest {entry['digest']}\n" in done.stdout
 
 
 def test_what_an_image_says_of_itself_stays_within_its_line(tmp_path: Path, repo: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_platform_decides(tmp_path: Path, is_nested: bool) -> None:
         assert directory(path).manifest().digest == images[0]["digest"]
     with pytest.raises(NotFoundError, match="linux/riscv64") as caught:
         directory(path).manifest(Platform("linux", "riscv64"))
-    assert "linux/amd64, linux/arm64, linux/s390x" in (caught.value.hint or "")
+    assert caught.value.hint == "it has linux/amd64, linux/arm64, linux/s390x: choose with --platform"
 
 
 def test_two_images_for_one_platform_are_not_chosen_from(tmp_path: Path) -> None:
@@ -122,6 +122,18 @@ def test_two_images_for_one_platform_are_not_chosen_from(tmp_path: Path) -> None
     layout.add(layout.index(*entries))
     with pytest.raises(FormatError, match="2 images fit linux/arm64"):
         directory(layout.write(tmp_path)).manifest(ARM)
+
+
+def test_an_image_by_its_number(tmp_path: Path) -> None:
+    layout = Layout()
+    for name, tag in ((b"0", None), (b"1", "one"), (b"2", "@0")):
+        layout.add(layout.image(tar(a=name)), tag)
+    path = layout.write(tmp_path)
+    for number, entry in enumerate(layout.entries):
+        assert directory(path, f"@{number}").manifest().digest == entry["digest"]
+    for tag in ("@3", "@-1", "@999999", "@9999999", "@", "@1x", "@\u0661"):
+        with pytest.raises(NotFoundError, match="has no image with the tag"):
+            directory(path, tag).manifest()
 
 
 def test_indexes_in_indexes_end(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     docker://[REGISTRY/]NAME[:TAG][@DIGEST]   in a registry; docker.io and its library are filled in as Docker does
     oci:PATH[:TAG]                            in an OCI layout, a directory
-    oci-archive:PATH[:TAG]                    in the tar archive of one
+    oci-archive:PATH[:TAG]                    in the tar archive of one; in both, @0 for TAG is the first image
 
 The grammar of names is that of the module ``reference`` of CNCF distribution; the transports' names are those of
 skopeo, containers-transports(5).

@@ -6,6 +6,7 @@ The names of images are in the index, in the annotation ``org.opencontainers.ima
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError, UnsupportedError
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["DirectoryFiles", "LayoutSource"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
+_NUMBER = re.compile(r"@([0-9]{1,6})")
+"""Which one of a layout's images, from 0 (containers-transports(5))."""
+
 _MARKER = "oci-layout"
 _MAX_MARKER = 65536
 _MAX_DEPTH = 4
@@ -48,7 +52,7 @@ _MAX_DOCUMENTS = 20_000
 
 
 class LayoutSource(Closing):
-    """The image with this tag of a layout; without a tag, the only one."""
+    """The image with this tag of a layout, for ``@3`` the fourth that is listed; without a tag, the only one."""
 
     def __init__(self, files: Files, tag: str | None) -> None:
         """Read the layout's index; raise NotFoundError, UnsupportedError or FormatError."""
@@ -74,6 +78,8 @@ class LayoutSource(Closing):
                     hint=f"append one of the tags to the path, after a colon: {', '.join(tags[:20])}",
                     subject=where,
                 )
+        elif number := _NUMBER.fullmatch(self._tag):
+            named = list(self._manifests[int(number[1]) :][:1])
         else:
             named = [each for each in self._manifests if each.annotations.get(REF_NAME) == self._tag]
         if not named:

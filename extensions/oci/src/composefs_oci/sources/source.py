@@ -169,14 +169,16 @@ def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str) 
     if not fitting:
         fitting = [each for each in possible.values() if each.platform is None]
     if not fitting:
-        offered = sorted({str(each.platform) for each in possible.values() if each.platform})
+        known = [each.platform for each in possible.values() if each.platform and each.platform.os != "unknown"]
+        offered = sorted(set(map(str, known)))  # without what says how others were built
         raise NotFoundError(
             f"{where} has no image for {wanted}",
             hint=f"it has {', '.join(offered[:20])}: choose with --platform" if offered else None,
             subject=where,
         )
     if len(fitting) > 1:
-        raise FormatError.at(where, f"{len(fitting)} images fit {wanted}", hint="name one of them by its digest or tag")
+        hint = "name one of them by its digest or tag, or in a layout by its number, the first :@0"
+        raise FormatError.at(where, f"{len(fitting)} images fit {wanted}", hint=hint)
     return fitting[0]
 
 
