@@ -11,8 +11,9 @@ import zstandard
 from composefs import splitstream
 from composefs.digest import SHA256, SHA512
 from composefs.errors import FormatError, InputOutputError, TooLargeError
+from composefs.protocol.limits import Limits
 from composefs.splitstream import Parts, Reader
-from composefs.splitstream.layout import PIECE
+from composefs.splitstream.layout import MAX_REFERENCES, PIECE
 from support.splitstreams import stream_of
 
 ID_A, ID_B = "aa" * 32, "bb" * 32
@@ -339,3 +340,7 @@ def test_a_stream_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for label, named in (("stream a", "stream a"), (None, "a splitstream")):
         with pytest.raises(InputOutputError, match=f"^reading {named}: Bad file descriptor$"):
             Reader(os.open(tmp_path / "stream", os.O_WRONLY), SHA256, label)
+
+
+def test_a_stream_holds_as_many_references_as_extensions_are_told() -> None:
+    assert Limits().references == MAX_REFERENCES
