@@ -7,6 +7,7 @@ links.
 from __future__ import annotations
 
 import bz2
+import json
 import lzma
 import os
 from collections.abc import Callable, Iterator
@@ -199,3 +200,21 @@ def test_an_index_of_buildah(served: Registry, repo: Path, tmp_path: Path) -> No
         assert len(set(seen)) == number + 1
     done = cfsctl("--repo", repo, "oci", "pull", "--platform=linux/s390x", f"oci:{tmp_path}/layout:multi", status=3)
     assert "linux/arm/v7" in done.stderr
+
+
+def test_an_index_of_buildah_with_several_compressions(served: Registry, repo: Path, tmp_path: Path) -> None:
+    made = Containers(tmp_path / "storage")
+    made.buildah("manifest", "create", "both")
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/file").write_text("x" * 1000)
+    (tmp_path / "context/Containerfile").write_text("FROM scratch\nCOPY file /usr/file\n")
+    made.buildah("build", "--quiet", "--manifest=both", "--isolation=chroot", tmp_path / "context")
+    pulled = []
+    for name, options in (("one", []), ("both", ["--add-compression=zstd"])):
+        image = served.image(f"{name}:1")
+        made.buildah("manifest", "push", "--quiet", "--all", "--tls-verify=false", *options, "both", image)
+        pulled.append(pull(repo, image, name, "--tls-verify=false"))
+        [layer] = json.loads(cfsctl("--repo", repo, "oci", "inspect", "--manifest", name).stdout)["layers"]
+        assert layer["mediaType"].endswith("+zstd" if options else "+gzip")
+    assert pulled[0]["images"] == pulled[1]["images"]
+    assert pulled[0]["manifest"] != pulled[1]["manifest"]

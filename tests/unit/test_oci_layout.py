@@ -124,6 +124,21 @@ def test_two_images_for_one_platform_are_not_chosen_from(tmp_path: Path) -> None
         directory(layout.write(tmp_path)).manifest(ARM)
 
 
+def test_of_one_image_with_several_compressions_that_with_zstd_is_taken(tmp_path: Path) -> None:
+    """The first one: a later one may be for those alone who know what else is said of it."""
+    layout = Layout()
+    zstd = {"annotations": {"io.github.containers.compression.zstd": "true"}}
+    images = [layout.image(tar(a=name)) for name in (b"1", b"2", b"3")]
+    entries = [{**image, **platform(architecture="arm64")} for image in images]
+    layout.add(layout.index(entries[0], {**entries[1], **zstd}, {**entries[2], **zstd}), "zstd")
+    other = {"annotations": {"io.github.containers.compression.zstd": "false"}}
+    layout.add(layout.index(entries[0], {**entries[1], **other}), "other")
+    path = layout.write(tmp_path)
+    assert directory(path, "zstd").manifest(ARM).digest == images[1]["digest"]
+    with pytest.raises(FormatError, match="2 images fit linux/arm64"):
+        directory(path, "other").manifest(ARM)
+
+
 def test_an_image_by_its_number(tmp_path: Path) -> None:
     layout = Layout()
     for name, tag in ((b"0", None), (b"1", "one"), (b"2", "@0")):

@@ -68,6 +68,8 @@ PIECE = 1 << 17
 """Bytes that are read at a time where nobody says how many."""
 
 _MAX_DEPTH = 4
+_IS_ZSTD = "io.github.containers.compression.zstd"
+"""An annotation that podman and buildah give an image in an index beside the same one with gzip."""
 
 
 class Document(NamedTuple):
@@ -150,8 +152,8 @@ def resolve(
 ) -> Document:
     """Follow indexes to the one manifest for the platform (None: this machine's).
 
-    A manifest without a platform fits where it is the only one there.  Raise NotFoundError if nothing fits, and
-    FormatError if several do.
+    A manifest without a platform fits where it is the only one there, and of several the first that is said to be
+    compressed with zstd.  Raise NotFoundError if nothing fits, and FormatError if several do.
     """
     for _ in range(_MAX_DEPTH):
         descriptor = _choose(roots, platform, where)
@@ -176,6 +178,8 @@ def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str) 
             hint=f"it has {', '.join(offered[:20])}: choose with --platform" if offered else None,
             subject=where,
         )
+    if len(fitting) > 1:  # the same, compressed in several ways?  Podman takes this one, too
+        fitting = [each for each in fitting if each.annotations.get(_IS_ZSTD) == "true"][:1] or fitting
     if len(fitting) > 1:
         hint = "name one of them by its digest or tag, or in a layout by its number, the first :@0"
         raise FormatError.at(where, f"{len(fitting)} images fit {wanted}", hint=hint)
