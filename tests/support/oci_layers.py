@@ -52,7 +52,7 @@ class Layers:
         self.layers: list[StoredLayer] = []
         self.unpacked: list[Unpacked] = []
         self.staging = Staging(tempfile.mkdtemp(dir=directory))
-        self.repository = SimpleNamespace(algorithm=algorithm.name)
+        self.repo = SimpleNamespace(algorithm=algorithm.name)
 
     def add(self, data: bytes, *, piece: int = 1 << 20, max_inline: int = 1 << 30) -> StoredLayer:
         """Take an archive apart.  The entries that are told meanwhile are those that its stream has."""

@@ -29,7 +29,7 @@ class AnsweringLater:
 class FakeCore:
     features: Sequence[str] = ()
     staging = SimpleNamespace(path="unused")
-    repository = SimpleNamespace(algorithm="sha256", secure=False)
+    repo = SimpleNamespace(algorithm="sha256", secure=False)
 
     def __init__(self) -> None:
         self.limits: dict[str, int] = {}

@@ -207,8 +207,7 @@ class Receiver:
         Bootable ones that the config names are wanted too: one that is lost is made again, and no other one in its
         place unless that is asked for.
         """
-        assert self._core.repository is not None
-        terms, repository = self._terms, self._core.repository
+        terms, repository = self._terms, self._core.repo
         named = config.images if config else {}
         wanted = variants(repository)
         if terms.bootable and terms.expected is None:

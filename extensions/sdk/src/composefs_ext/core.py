@@ -79,6 +79,12 @@ class Core(Connection):
         self.stray_field = params.get("strict") is True
         return {"version": PROTOCOL_VERSION, "features": list(self.features)}
 
+    @property
+    def repo(self) -> Repository:
+        """The repository, in a command whose manifest asks for one."""
+        assert self.repository is not None
+        return self.repository
+
     # Objects
 
     def object_put(self, files: Sequence[FileRow]) -> Pending[list[Stored]]:

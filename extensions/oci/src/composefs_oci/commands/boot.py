@@ -44,12 +44,11 @@ class _Entry(NamedTuple):
 
 def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
     """Write what the boot loader needs to boot the image that the request names; make its directories for state."""
-    assert core.repository is not None
     os.umask(os.umask(0o077) | 0o022)  # nobody else may write what is booted
     name, bootdir = request.arguments["image"], request.arguments["bootdir"]
     arguments = [word for each in request.get("cmdline", []) for word in each.split()]
     config = find_config(core, name, request.get("verity"))
-    keys = [key for key in mountable(core.repository, bootable=True) if key in config.images]
+    keys = [key for key in mountable(core.repo, bootable=True) if key in config.images]
     if not keys:
         raise NotFoundError(f"{name} has no bootable image here", hint="pull it again with --bootable", subject=name)
     image = config.images[keys[0]]
@@ -82,8 +81,7 @@ def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
 
 def _karg(core: Core, image: str, *, is_format_2: bool) -> str:
     """Return the kernel argument that names an image (docs/formats/boot.md)."""
-    assert core.repository is not None
-    repository = core.repository
+    repository = core.repo
     optional = "" if repository.secure else "?"
     if is_format_2:
         return f"composefs={optional}{image}"
@@ -226,13 +224,12 @@ def _check_unified(core: Core, entry: _Entry, karg: str, arguments: list[str]) -
 
 def _open(core: Core, node: Node) -> BinaryIO:
     """Open a file of the image, its digest checked: nothing else would notice what is damaged before it boots."""
-    assert core.repository is not None
     if not stat.S_ISREG(node.mode):
         raise FormatError("what a boot entry needs is not a regular file")
     if not isinstance(node.content, str):
         return io.BytesIO(node.content)
-    fd = core.repository.open(node.content)
-    hasher, done = Hasher(core.repository.algorithm), 0
+    fd = core.repo.open(node.content)
+    hasher, done = Hasher(core.repo.algorithm), 0
     with Naming(f"object {node.content}"):
         while piece := os.pread(fd, _PIECE, done):
             hasher.update(piece)

@@ -166,7 +166,6 @@ class _Check:
     def _check_layer(self, row: tuple[str, Stream]) -> _Problem | None:
         """Put a layer together and compare its digest; runs in a thread."""
         digest, stream = row
-        assert self._core.repository is not None
         assert stream.inline is not None
         whole = new_hash(digest)
         inline = self._core.staging.path_of(stream.inline)
@@ -176,7 +175,7 @@ class _Check:
                     if chunk < 0:
                         _feed(whole.update, file.read, -chunk)
                     else:
-                        fd = self._core.repository.open(stream.object_refs[chunk])
+                        fd = self._core.repo.open(stream.object_refs[chunk])
                         with open(fd, "rb", buffering=0) as content:
                             _feed(whole.update, content.read, stream.size)
         except OSError as error:

@@ -83,7 +83,6 @@ def _facts(core: Core, digest: str) -> dict[str, Any]:
 
 def import_layer(request: Request, core: Core) -> dict[str, Any]:
     """Store the archive on standard input as a layer, and name it."""
-    assert core.repository is not None
     diff_id = request.arguments["digest"].removeprefix("@")
     if not is_digest(diff_id):
         raise UsageError(f"{diff_id!r} is not a digest", hint="give the sha256: of the archive, before compression")
@@ -113,5 +112,5 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
         refs=refs,
     ).result()
     progress.finish()
-    core.output(f"{core.repository.algorithm}:{stream}\n")
+    core.output(f"{core.repo.algorithm}:{stream}\n")
     return {"diff_id": diff_id, "verity": stream, "name": name, "size": unpacked.size}

@@ -84,7 +84,6 @@ def _facts(documents: _Documents) -> dict[str, Any]:
 
 def inspect(request: Request, core: Core) -> dict[str, Any]:
     """Show an image's documents, referrers and images."""
-    assert core.repository is not None
     if request.get("manifest") and request.get("config"):
         raise UsageError("--manifest and --config exclude each other", hint="without them inspect shows both")
     digest = find_manifest(core, request.arguments["image"])
@@ -94,7 +93,7 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
             core.output_file(core.staging.write(data + b"\n", option))
             return {option: data.decode(errors="replace")}
     held = open_config(core, documents.held.config, documents.held.config_id).images
-    erofs_format = core.repository.erofs_default
+    erofs_format = core.repo.erofs_default
     facts = {
         "manifest": documents.manifest.raw.decode(),
         "config": documents.config.decode(errors="replace"),  # an artifact's may be anything

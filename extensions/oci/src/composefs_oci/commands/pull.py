@@ -137,12 +137,11 @@ def _terms(request: Request, core: Core) -> Terms:
         return Terms(bool(request.get("bootable")))
     if not request.get("bootable"):
         raise UsageError("--expected-digest is about the bootable image", hint="give --bootable too")
-    assert core.repository is not None
     expected = expected.rpartition(":")[2]
-    if len(expected) != (digits := _DIGITS[core.repository.algorithm]):
+    if len(expected) != (digits := _DIGITS[core.repo.algorithm]):
         raise UsageError(
             f"{expected!r} is not the id of an image here",
-            hint=f"an id has {digits} digits ({core.repository.algorithm})",
+            hint=f"an id has {digits} digits ({core.repo.algorithm})",
         )
     return Terms(bootable=True, expected=expected)
 
@@ -154,8 +153,7 @@ def _facts(
 
     The image is that of the repository's own format, which an artifact has not; the bootable one is told if wanted.
     """
-    assert core.repository is not None
-    plain = Variant(core.repository.erofs_default)
+    plain = Variant(core.repo.erofs_default)
     expected, images = received.expected, received.images
     bootable = expected or plain._replace(bootable=True)
     return {

@@ -41,10 +41,9 @@ def compute_id(request: Request, core: Core) -> dict[str, Any]:
 
 def mount(request: Request, core: Core) -> dict[str, Any]:
     """Mount the image that a pull has made."""
-    assert core.repository is not None
     name, bootable = request.arguments["image"], bool(request.get("bootable"))
     images = find_config(core, name).images
-    keys = mountable(core.repository, bootable=bootable)
+    keys = mountable(core.repo, bootable=bootable)
     image = next((images[key] for key in keys if key in images), None)
     if image is None:
         raise NotFoundError(

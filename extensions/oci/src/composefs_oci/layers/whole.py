@@ -28,7 +28,6 @@ def whole_content(core: Core, entry: Entry, pieces: memoryview | str, held: Coll
     FormatError, TooLargeError, CorruptError.
     """
     assert entry.sparse is not None
-    assert core.repository is not None
     path = core.staging.path_of(core.staging.new_name("sparse"))
     with open(path, "x+b", buffering=0) as file:
         try:
@@ -41,7 +40,7 @@ def whole_content(core: Core, entry: Entry, pieces: memoryview | str, held: Coll
             file.seek(0)
             if size <= INLINE_LIMIT:
                 return file.read()
-            hasher = Hasher(core.repository.algorithm)
+            hasher = Hasher(core.repo.algorithm)
             while data := file.read(_READ_SIZE):
                 hasher.update(data)
             digest = hasher.hexdigest()

@@ -59,9 +59,8 @@ class _Check:
     """Checks commits, each object once; ``errors`` has a line for everything that is wrong."""
 
     def __init__(self, core: Core) -> None:
-        assert core.repository is not None
         self._core = core
-        self._repository = core.repository
+        self._repository = core.repo
         self._good: set[tuple[bytes, str | None]] = set()
         self.errors: list[str] = []
         self.partial: dict[str, list[str]] = {}

@@ -40,8 +40,7 @@ class Intake:
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""
-        core, layers, repository = self._core, self._layers, self._core.repository
-        assert repository is not None
+        core, layers, repository = self._core, self._layers, self._core.repo
         limit = inline_limit(repository.algorithm)
         measured = None if repository.secure else repository.algorithm
         workers = Workers(core, lambda packs: Maker(layers, packs, limit, measured))

@@ -173,11 +173,10 @@ class Listed:
     """A whole tree; the contents that are not in it are in one file, or in the repository."""
 
     def __init__(self, core: Core, tree: TreeBuilder, path: str | None = None) -> None:
-        assert core.repository is not None
         self.jobs = len(tree.inodes)
         self._tree = tree
         self._path = path
-        self._repository = core.repository
+        self._repository = core.repo
         self._fd = -1  # of the file of the contents, once some of it is read
 
     def where(self, job: int) -> str:

@@ -30,8 +30,7 @@ def find(core: Core, transport: Transport, summary: bytes | None, to: bytes, hel
     """
     if summary is None:
         return None
-    assert core.repository is not None
-    if held and core.repository.objects is None:
+    if held and core.repo.objects is None:
         core.log("warning", "no delta is used: the core does not let objects be read")
         return None
     chosen = choose(_listed(core, transport, summary, to), to, held)

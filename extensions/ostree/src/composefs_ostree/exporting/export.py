@@ -181,8 +181,7 @@ def _write_files(
     core: Core, target: Target, tree: Tree, wanted: list[bytes], level: int
 ) -> Iterator[tuple[bytes, int]]:
     """Have workers write file objects; yield each with the size of its content."""
-    assert core.repository is not None
-    staging, mode, repository = target.staging, target.mode, core.repository
+    staging, mode, repository = target.staging, target.mode, core.repo
     todo = deque(wanted)
     left = len(wanted)
     workers = Workers(

@@ -66,13 +66,12 @@ class Arrivals:
 
         ``keep_nul`` is as in :class:`~composefs_ostree.held.dumptext.DumpText`.
         """
-        assert core.repository is not None
         self._core = core
         self._source = source
         self._transport = transport
         self._asked = asked
         self._keep_nul = keep_nul
-        self._limit = inline_limit(core.repository.algorithm)
+        self._limit = inline_limit(core.repo.algorithm)
         self._cache = Cache.open(core.cache) if uses_cache else None
         self._earlier: list[CommitStream] = []
         self._sizes = BaseSizes()
@@ -156,8 +155,7 @@ class Arrivals:
         from composefs_ostree.deltas.sources import HeldFiles
         from composefs_ostree.pulling.ahead import Ahead
 
-        assert self._core.repository is not None
-        old = HeldFiles(origin, self._core.repository)
+        old = HeldFiles(origin, self._core.repo)
         applying = Applying(self._core, delta, held, None if self._source.has_objects else old)
         self._workers.end()
         self._workers = Workers(self._core, self._make_part_files(delta, old), self._source.max_workers)
