@@ -105,11 +105,9 @@ class Decoder:
         if metacopy[:METACOPY_HEAD_SIZE] == self._head and len(metacopy) == self._metacopy_size:
             return metacopy[METACOPY_HEAD_SIZE:]
         algorithm = BY_SIZE.get(len(metacopy))
-        if not self.c and HEADS.get(metacopy[:METACOPY_HEAD_SIZE]) is not algorithm:
-            algorithm = None
-        if algorithm is None:
-            if self.c:
-                return None
+        if self.c and algorithm is None:
+            return None
+        if algorithm is None or not (self.c or HEADS.get(metacopy[:METACOPY_HEAD_SIZE]) is algorithm):
             malformed("a metacopy attribute that holds no digest", inode.offset)
         if self.algorithm is None:
             self.algorithm = algorithm
