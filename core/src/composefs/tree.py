@@ -163,11 +163,11 @@ def sort_children(directory: Node, children: dict[bytes, Node]) -> None:
 
 def find(tree: Tree, path: bytes) -> Node:
     """Return the node at a path; raise NotFoundError."""
-    node: Node | None = tree.root
+    node = tree.root
     for name in filter(None, path.split(b"/")):
-        node = ((node and node.children) or {}).get(name)
-    if node is None:
-        raise NotFoundError(f"{shown(path)} not found")
+        if node.children is None or name not in node.children:
+            raise NotFoundError(f"{shown(path)} not found")
+        node = node.children[name]
     return node
 
 
