@@ -286,11 +286,10 @@ class _Parser:
         if _ONE_ESCAPED.match(self.text, self.at):
             self.at += 2
             return ord(self.text[self.at - 1])
-        value = _CONTROLS.get(self.text[self.at + 1 : self.at + 2], -1)
-        if value < 0:
-            return None
-        self.at += 2
-        return value
+        control = _CONTROLS.get(self.text[self.at + 1 : self.at + 2])
+        if control is not None:
+            self.at += 2
+        return control
 
     def bracket(self) -> int:
         start = self.at

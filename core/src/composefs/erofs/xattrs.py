@@ -263,11 +263,8 @@ class AttributeSets:
         """Return the prefix index, the rest of the name, and the bit of it in the filter."""
         known = self._names.get(name)
         if known is None:
-            index, suffix = 0, name
-            for prefix, number in XATTR_PREFIXES:
-                if name.startswith(prefix):
-                    index, suffix = number, name[len(prefix) :]
-                    break
+            prefix, index = next((each for each in XATTR_PREFIXES if name.startswith(each[0])), (b"", 0))
+            suffix = name.removeprefix(prefix)
             bit = 1 << (xxh32(suffix, XATTR_FILTER_SEED + index) & 31)
             known = self._names[name] = index, suffix, bit
         return known
