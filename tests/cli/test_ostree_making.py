@@ -585,6 +585,10 @@ def test_damaged_and_unknown_compression(target: Target, tmp_path: Path) -> None
             assert "damaged" in failed.stderr
     (tmp_path / "x").write_bytes(b"\x28\xb5\x2f\xfd" + plain)
     assert "zstd -d" in target.ostree("commit", f"--tree=tar={tmp_path / 'x'}", status=9).stderr
+    large = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 512 << 20}]
+    (tmp_path / "x").write_bytes(lzma.compress(plain, filters=large))
+    told = target.ostree("commit", f"--tree=tar={tmp_path / 'x'}", status=8).stderr
+    assert "to unpack it takes more than 256 MiB of memory (unpack it first: xz -d)" in told
     assert (target.names(), target.left_over()) == ({}, [])
 
 

@@ -103,7 +103,7 @@ def _pieces_of(file: BinaryIO, kind: str | None, path: str) -> Iterator[bytes]:
     broken: tuple[type[Exception], ...] = (EOFError, OSError)
     try:
         if kind == "xz":
-            yield from _unpack_xz(file)
+            yield from _unpack_xz(file, path)
             return
         source: Any = file
         if kind == "gzip":
@@ -123,7 +123,7 @@ def _pieces_of(file: BinaryIO, kind: str | None, path: str) -> Iterator[bytes]:
         raise CorruptError(f"{path} is damaged: {error}", subject=path) from None
 
 
-def _unpack_xz(file: BinaryIO) -> Iterator[bytes]:
+def _unpack_xz(file: BinaryIO, path: str) -> Iterator[bytes]:
     import lzma
 
     data = file.read(_PIECE)
@@ -136,6 +136,9 @@ def _unpack_xz(file: BinaryIO) -> Iterator[bytes]:
                 if inflater.needs_input and not data:
                     raise EOFError("it ends too early")
         except lzma.LZMAError as error:
+            if "limit" in str(error):
+                message = f"to unpack it takes more than {_XZ_MEMORY >> 20} MiB of memory"
+                raise TooLargeError.at(path, message, hint="unpack it first: xz -d") from None
             raise EOFError(str(error)) from None
         data = inflater.unused_data or file.read(_PIECE)
 
