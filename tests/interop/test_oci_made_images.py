@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from support.commands import cfsctl, the_error
+from support.commands import cfsctl, run, the_error
 from support.oci_compare import Tree, as_image, check_same, of_directory, of_image
 from support.oci_images import init, pull
 from support.oci_layout import Layout, tar
 from support.oci_made import Containers, Umoci, change, fill, unpack
 from support.oci_registry import Registry, push, registry
+from support.peers import require
 
 NAME = "app"
 REMEDY = "--dest-compress-format=gzip"
@@ -136,6 +137,19 @@ def test_what_is_compressed_otherwise_is_refused_and_the_remedy_helps(
     assert f"skopeo copy {REMEDY} … oci:PATH:TAG" in told
     push(source, f"oci:{tmp_path}/again:1", REMEDY)
     pull(repo, f"oci:{tmp_path}/again:1", NAME)
+
+
+def test_an_encrypted_layer_is_refused_and_the_remedy_helps(repo: Path, tmp_path: Path) -> None:
+    run(require("openssl"), "genrsa", "-out", tmp_path / "key", "2048")
+    run(require("openssl"), "rsa", "-in", tmp_path / "key", "-pubout", "-out", tmp_path / "public")
+    layout = Layout()
+    layout.add(layout.image(tar(a=b"x" * 100)), "1")
+    source, secret = f"oci:{layout.write(tmp_path / 'layout')}:1", f"oci:{tmp_path}/secret:1"
+    push(source, secret, f"--encryption-key=jwe:{tmp_path}/public")
+    told = the_error("--repo", repo, "oci", "pull", secret, NAME, status=9)
+    assert "+encrypted, no archive of files (have it decrypted: skopeo copy --decryption-key FILE … oci:PATH" in told
+    push(secret, f"oci:{tmp_path}/again:1", "--decryption-key", tmp_path / "key")
+    assert pull(repo, f"oci:{tmp_path}/again:1", NAME)["images"] == pull(repo, source, "other")["images"]
 
 
 def test_buildah_and_podman(served: Registry, repo: Path, tmp_path: Path) -> None:

@@ -156,9 +156,12 @@ class Receiver:
         by_digest = {}
         for layer, diff_id in zip(layers, diff_ids, strict=True):
             if not is_tar_layer(layer.media_type):
+                hint = "only artifacts can have such layers"
+                if layer.media_type.endswith("+encrypted"):
+                    hint = "have it decrypted: skopeo copy --decryption-key FILE … oci:PATH:TAG, and pull that"
                 raise UnsupportedError(
                     f"the layer {layer.digest} is of the type {layer.media_type}, no archive of files",
-                    hint="only artifacts can have such layers",
+                    hint=hint,
                     subject=layer.digest,
                 )
             by_digest.setdefault(diff_id, layer)
