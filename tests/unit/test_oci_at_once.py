@@ -10,6 +10,7 @@ import pytest
 from composefs_ext import Request
 from composefs_ext.errors import ConflictError
 from composefs_ext.testing import MemoryCore
+from composefs_oci import referrers
 from composefs_oci.commands import copying, tags
 from composefs_oci.commands.pull import pull
 from composefs_oci.documents import config_refs, put_document
@@ -105,7 +106,7 @@ def test_others_who_let_go_of_an_image_or_pull_it(
         core.publish(
             streams=[{"name": old, "id": pulled["verity"]}], refs=[{"name": each, "target": old} for each in (app, ref)]
         ).result()
-        left = tags._left
+        left = referrers._left
 
         def slow(*rest: Any, **options: Any) -> list[tuple[str, str]]:
             found = left(*rest, **options)
@@ -115,7 +116,7 @@ def test_others_who_let_go_of_an_image_or_pull_it(
                 core.publish(remove_refs=[referrer_ref(*pair) for pair in found]).result()
             return found
 
-        monkeypatch.setattr(tags, "_left", slow)
+        monkeypatch.setattr(referrers, "_left", slow)
         copied = SimpleNamespace(result=lambda: {"objects": 0, "size": 0, "present": 0})
         monkeypatch.setattr(core, "repo_copy", lambda *_, **__: copied)
         arguments = {"image": image, "from": "itself", "digest": image, "name": "app"}
@@ -150,17 +151,17 @@ def test_others_who_need_what_refers_to_an_artifact(tmp_path: Path, by: str, mon
         names = [manifest_stream(each) for each in (subject, signature, note, other)]
         core.publish(streams=[{"name": name, "id": pulled["verity"]} for name in names]).result()
         set_refs(of_signature | {tag_ref("mine"): manifest_stream(signature)})
-        left = tags._left
+        left = referrers._left
 
         def slow(*rest: Any, **options: Any) -> list[tuple[str, str]]:
             found = left(*rest, **options)
             set_refs(new)
             if by == "a new tag and a gc":
                 del memory.stream_names[manifest_stream(note)], new[referrer_ref(signature, note)]
-            monkeypatch.setattr(tags, "_left", left)
+            monkeypatch.setattr(referrers, "_left", left)
             return found
 
-        monkeypatch.setattr(tags, "_left", slow)
+        monkeypatch.setattr(referrers, "_left", slow)
         tags.untag(Request({"command": ["untag"], "arguments": {"name": "mine"}}), core)
         assert memory.refs == new | {tag_ref(image): manifest_stream(pulled["manifest"])}
 

@@ -16,18 +16,16 @@ from composefs_oci.names import (
     CONFIG,
     IMAGE_PREFIX,
     MANIFEST,
-    REFERRER_REFS,
     TAG_REFS,
     config_stream,
     digest_of_stream,
     manifest_stream,
-    referrer_ref,
     tag_ref,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from composefs_ext import Core, Stream
 
@@ -43,8 +41,6 @@ __all__ = [
     "open_manifest",
     "read_bytes",
     "read_document",
-    "referrers_below",
-    "referrers_of",
     "whole_digest",
 ]
 
@@ -144,33 +140,6 @@ def held_tags(core: Core) -> list[tuple[str, str]]:
     """Return the tags by name, and the stream that each names."""
     rows = core.ref_list(f"{TAG_REFS}/").result()
     return sorted((row["name"].removeprefix(f"{TAG_REFS}/"), row["target"]) for row in rows)
-
-
-def referrers_of(core: Core, subject: str | None = None, source: str | None = None) -> dict[str, list[str]]:
-    """Return, by the digest of what they refer to, the digests of the artifacts that refer to something."""
-    found: dict[str, list[str]] = {}
-    for row in core.ref_list(referrer_ref(subject, "") if subject else f"{REFERRER_REFS}/", source).result():
-        about, _, artifact = row["name"].removeprefix(f"{REFERRER_REFS}/").partition("/")
-        if row["target"] == manifest_stream(artifact):  # any other ref says nothing of the sort
-            found.setdefault(about, []).append(artifact)
-    return {digest: sorted(each) for digest, each in found.items()}
-
-
-def referrers_below(referring: Mapping[str, Sequence[str]], digests: Iterable[str]) -> list[tuple[str, str]]:
-    """Return what refers to these manifests, and to that, and so on: (subject, artifact), the nearest first.
-
-    ``referring`` is what :func:`referrers_of` returns.
-    """
-    found = []
-    pending = list(digests)
-    seen = set(pending)
-    for subject in pending:
-        for artifact in referring.get(subject, ()):
-            found.append((subject, artifact))
-            if artifact not in seen:
-                seen.add(artifact)
-                pending.append(artifact)
-    return found
 
 
 def _require_repository(source: str | None, error: NotFoundError) -> None:

@@ -19,9 +19,9 @@ from composefs_oci.held import (
     open_config,
     open_manifest,
     read_document,
-    referrers_of,
 )
 from composefs_oci.names import digest_of_stream
+from composefs_oci.referrers import referrers_of
 from composefs_oci.variants import Variant
 
 __all__ = ["images", "inspect", "list_referrers", "referrers"]

@@ -7,7 +7,6 @@ from contextlib import suppress
 from composefs_ext.errors import ExtError, TooLargeError, UsageError
 from composefs_ext.text import human_bytes
 from composefs_ext.tuples import NamedTuple
-from composefs_oci.commands.tags import forget_referrers
 from composefs_oci.formats.convert import as_oci
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of
@@ -16,6 +15,7 @@ from composefs_oci.formats.platform import parse_platform
 from composefs_oci.held import open_config, open_manifest, read_document
 from composefs_oci.names import config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 from composefs_oci.receiving import Receiver, Terms
+from composefs_oci.referrers import forget_referrers
 from composefs_oci.sources.opening import opener_of
 from composefs_oci.variants import Variant
 
