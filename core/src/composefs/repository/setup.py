@@ -49,15 +49,14 @@ def init(
         with _made_directory(path, wait) as root:
             legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
             if not metafile.is_there(root):  # asked again: who has made it in between may have stored objects already
-                default, secure = DEFAULT_EROFS_FORMAT, not insecure
-                if legacy is not None:
-                    default, secure = legacy.meta.erofs_default, legacy.secure
+                state = legacy or metafile.State(Meta(algorithm, DEFAULT_EROFS_FORMAT), not insecure, legacy=False)
+                if state.legacy:
                     _require_upgrade(path, upgrade)
-                    _require_like(path, legacy, algorithm, None, insecure)
-                meta = Meta(algorithm, default if erofs_default is None else erofs_default)
+                    _require_like(path, state, algorithm, None, insecure)
+                meta = state.meta if erofs_default is None else Meta(algorithm, erofs_default)
                 _require_links(root, path)
-                if metafile.write(root, meta, secure=secure):
-                    return "initialized" if legacy is None else "upgraded"
+                if metafile.write(root, meta, secure=state.secure):
+                    return "upgraded" if state.legacy else "initialized"
             existing = metafile.read(root, path)
     except (FileExistsError, NotADirectoryError) as error:
         raise ExistsError(
