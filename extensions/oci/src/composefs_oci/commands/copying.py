@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from composefs_ext.errors import ConflictError, NotFoundError
 from composefs_oci.documents import config_refs, manifest_refs, put_document
-from composefs_oci.held import (
-    find_manifest,
-    find_tagged,
-    open_config,
-    open_manifest,
-    read_document,
-)
+from composefs_oci.held import find_manifest, find_tagged, open_config, open_manifest, read_document
 from composefs_oci.names import CONFIG, MANIFEST, config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 from composefs_oci.referrers import forget_referrers, referrers_below, referrers_of
 

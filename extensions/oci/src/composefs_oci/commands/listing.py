@@ -12,14 +12,7 @@ from composefs_oci.formats.descriptors import Manifest, parse_config, parse_mani
 from composefs_oci.formats.digest import shorten
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.formats.platform import parse_platform
-from composefs_oci.held import (
-    HeldManifest,
-    find_manifest,
-    held_tags,
-    open_config,
-    open_manifest,
-    read_document,
-)
+from composefs_oci.held import HeldManifest, find_manifest, held_tags, open_config, open_manifest, read_document
 from composefs_oci.names import digest_of_stream
 from composefs_oci.referrers import referrers_of
 from composefs_oci.variants import Variant
