@@ -124,6 +124,17 @@ def test_without_a_repository_there_is_nothing_to_read(host: Host) -> None:
     assert bootable["data"]["kind"] == "missing_object"
 
 
+def test_the_path_of_what_cannot_be_read_is_told_as_it_is(host: Host) -> None:
+    entry = line("/boot/loader/entries/é.conf", "100644", "cd" * 64, 100)
+    above = directories("/", "/boot", "/boot/loader", "/boot/loader/entries", "/sysroot", "/usr")
+    [refused] = host.do(
+        ["write", "dump", "".join([*above, entry])],
+        call("image.digest", dump="dump", transforms={"bootable": True}),
+        command="none",
+    )
+    assert refused["message"].startswith("/boot/loader/entries/é.conf must be read")
+
+
 @pytest.mark.parametrize(
     ("transforms", "kind"),
     [

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from composefs.errors import MissingObjectError
 from composefs.ext.context import Context
+from composefs.paths import shown
 from composefs.protocol.params import boolean, choice, mapping
 from composefs.protocol.wire import Message
 from composefs.transform import XATTR_MODES, filter_xattrs, propagate_usr_to_root
@@ -56,7 +57,7 @@ def _read(context: Context, path: bytes, node: Node) -> bytes:
     assert node.digest is not None
     if context.repository is None:
         raise MissingObjectError(
-            f"{ascii(path)[2:-1]} must be read, and there is no repository",
+            f"{shown(path)} must be read, and there is no repository",
             hint="the manifest must ask for a repository, at least to read",
         )
     with open(context.repository.objects.open(node.digest.hex()), "rb") as file:
