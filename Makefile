@@ -23,6 +23,10 @@ COMPILE := $(BIN)/python -m compileall -q $(WHEELS:%=%/src)
 # kept one process busy for eight minutes when the rest was done.
 PARALLEL ?= -n $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist worksteal
 
+# What the environment, or pip's settings, say of other installations: packages found or put there would be missing here.
+unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET
+export PIP_USER := 0
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults fuzz lint format docs bench clean
 
@@ -32,7 +36,9 @@ help: ## list the targets
 setup: $(VENV)/.done ## build .venv with cfsctl, mkcomposefs and the developer's tools
 
 $(VENV)/.done: $(COPIED) requirements-dev.txt
-	@$(PYTHON) -m venv $(VENV) || { echo "make setup needs Python 3.11 or later with venv: apt-get install python3-venv" >&2; exit 1; }
+	@# A Python that is too old is told of before it makes an environment, which a newer one would not take over.
+	@{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && $(PYTHON) -m venv $(VENV); } || \
+		{ echo "make setup needs Python 3.11 or later with venv: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing into $(VENV) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(WHEELS:%=-e %) -r requirements-dev.txt
 	@$(COMPILE)
