@@ -56,12 +56,27 @@ def test_all_options() -> None:
         ("group", "nosuid nodev"),
         ("noatime,strictatime,nodiratime", "strictatime nodiratime"),
         ("strictatime,relatime", ""),
-        ("defaults,async,silent,noauto,x-systemd.requires=a", ""),
+        ("nosuid,nodev,noexec,suid,dev,exec", ""),
+        ("owner", "nosuid nodev"),
+        ("strictatime,noatime", "noatime"),
+        ("noatime,atime", ""),
+        ("noatime,relatime", ""),
+        ("strictatime,nostrictatime,norelatime", ""),
+        ("nodiratime,diratime", ""),
+        ("_netdev,async,auto,defaults,loud,noauto,nofail,nolazytime,nomand,nouser,silent", ""),
+        ("x-systemd.requires=a,X-mount.subdir=a,comment=a", ""),
         ("nosymfollow", "nosymfollow"),
+        ("nosymfollow,symfollow", ""),
     ],
 )
 def test_attributes_of_the_mount(text: str, expected: str) -> None:
     assert parse([f"{text},basedir=a"]).attributes == set(expected.split())
+
+
+def test_digests_of_both_lengths() -> None:
+    for digest in ("0123456789abcdef" * 4, "0123456789ABCDEF" * 8):
+        request = parse([f"basedir=a,tryverity,digest={digest}"])
+        assert (request.digest, request.verity) == (digest.lower(), "require")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +95,7 @@ def test_verity(text: str, expected: str) -> None:
         "basedir",
         "basedir=",
         "basedir=a,unknown",
+        "basedir=a,idmap",
         "basedir=a,verity=yes",
         "basedir=a,ro=1",
         "basedir=a,nosuid=1",
