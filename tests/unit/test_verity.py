@@ -26,6 +26,17 @@ def test_a_file_without_verity_measures_as_none(fd: int) -> None:
     assert verity.measure(fd) is None
 
 
+@pytest.mark.parametrize(
+    "number", [errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL], ids=errno.errorcode.get
+)
+def test_every_way_to_say_that_there_is_none(fd: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    assert verity.measure(fd) is None
+
+
 def test_measure_reads_the_kernels_answer(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(_fd: int, request: int, buffer: bytearray) -> int:
         assert request == 0xC0046686
@@ -72,8 +83,9 @@ def test_refusals_of_enable(fd: int, monkeypatch: pytest.MonkeyPatch, number: in
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
-    with pytest.raises(error, match="enabling fs-verity"):
+    with pytest.raises(error, match="enabling fs-verity") as caught:
         verity.enable(fd, SHA256)
+    assert getattr(caught.value, "retryable", None) == (error is BusyError)
 
 
 def test_enabling_twice_is_no_error(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
