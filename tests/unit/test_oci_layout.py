@@ -116,6 +116,15 @@ def test_the_platform_decides(tmp_path: Path, is_nested: bool) -> None:
     assert caught.value.hint == "it has linux/amd64, linux/arm64, linux/s390x: choose with --platform"
 
 
+def test_what_is_for_no_platform_is_not_offered(tmp_path: Path) -> None:
+    layout = Layout()
+    for name in ("", "unknown"):
+        layout.add({**layout.image(tar(a=b"1")), "platform": {"os": name, "architecture": name}}, "1")
+    with pytest.raises(NotFoundError, match="has no image for linux/arm64") as caught:
+        directory(layout.write(tmp_path), "1").manifest(ARM)
+    assert caught.value.hint is None
+
+
 def test_two_images_for_one_platform_are_not_chosen_from(tmp_path: Path) -> None:
     layout = Layout()
     entries = [{**layout.image(tar(a=name)), **platform(architecture="arm64")} for name in (b"1", b"2")]

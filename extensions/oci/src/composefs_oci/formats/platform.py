@@ -63,6 +63,11 @@ class Platform(NamedTuple):
     def __str__(self) -> str:
         return "/".join(filter(None, self))
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one at all."""
+        return self.os not in ("", "unknown")
+
 
 def native() -> Platform:
     """Return the platform of this machine."""

@@ -171,8 +171,8 @@ def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str) 
     if not fitting:
         fitting = [each for each in possible.values() if each.platform is None]
     if not fitting:
-        known = [each.platform for each in possible.values() if each.platform and each.platform.os != "unknown"]
-        offered = sorted(set(map(str, known)))  # without what says how others were built
+        # What says how the others were built is for the platform unknown.
+        offered = sorted({str(each.platform) for each in possible.values() if each.platform and each.platform.is_known})
         raise NotFoundError(
             f"{where} has no image for {wanted}",
             hint=f"it has {', '.join(offered[:20])}: choose with --platform" if offered else None,
