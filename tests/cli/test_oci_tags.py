@@ -47,6 +47,15 @@ def test_a_tag_means_the_one_image_that_its_config_names(tmp_path: Path, repo: P
     assert f"the stream '{layer}' names no image (`cfsctl cat {layer}` writes what it was made of)" in refused
 
 
+def test_two_images_as_podman_pulls_them(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "0")
+    one, two = "docker://127.0.0.1:1/one", "docker://127.0.0.1:1/two"
+    for name, is_warned in ((two, True), (one, False), ("two", False)):
+        told = cfsctl("--repo", repo, "oci", "pull", one, name, status=6).stderr
+        assert (f"warning: {one} alone is pulled, and called {two} here\n" in told) == is_warned
+        assert told.count("\n") == 1 + is_warned
+
+
 def test_an_image_of_a_layout_by_its_number_as_skopeo_has_it(tmp_path: Path, repo: Path) -> None:
     layout = Layout()
     for content in (b"a", b"b"):

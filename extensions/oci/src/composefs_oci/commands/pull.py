@@ -35,6 +35,7 @@ __all__ = ["pull"]
 
 _DIGITS = {"sha256": 64, "sha512": 128}
 _MAX_REFERRERS = 1000
+_REGISTRY = "docker://"
 
 
 def pull(request: Request, core: Core) -> dict[str, Any]:
@@ -42,6 +43,8 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     text = request.arguments["image"]
     name = request.get("name", text)
     ref = tag_ref(name)
+    if name != text and text.startswith(_REGISTRY) and name.startswith(_REGISTRY):  # podman would pull both
+        core.log("warning", f"{text} alone is pulled, and called {name} here")
     terms = _terms(request, core)
     platform = parse_platform(request.arguments["platform"]) if request.get("platform") else None
     open_source = opener_of(request)
