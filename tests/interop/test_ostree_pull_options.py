@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import run
+from support.commands import cfsctl, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import commit, make_repo, make_tree, update_summary
 from support.peers import require
@@ -131,6 +131,26 @@ def test_all_refs_of_a_directory(source: Source, target: Target) -> None:
     assert refs_of(target) == {REF: source.history[-1], "os/testing": source.other}
     refused = target.ostree("pull", f"file://{source.path}", status=2)
     assert "nothing to pull" in refused.stderr
+
+
+def test_a_mirror_has_no_refs_but_those_of_collections(tmp_path: Path, target: Target) -> None:
+    theirs, mirror = make_repo(tmp_path / "theirs"), make_repo(tmp_path / "mirror")
+    run(require("ostree"), "config", f"--repo={theirs}", "set", "core.collection-id", "org.a.B")
+    tree = make_tree(tmp_path / "tree", files=1)
+    made = run("ostree", "commit", f"--repo={theirs}", "--branch=a", f"--tree=dir={tree}").stdout.strip()
+    update_summary(theirs)
+    words = ("--no-gpg-verify", "--collection-id=org.a.B", "o")
+    run("ostree", "remote", f"--repo={mirror}", "add", *words, theirs.as_uri())
+    run("ostree", "pull", f"--repo={mirror}", "--mirror", "o", "a")
+    update_summary(mirror)
+    told = target.ostree("pull-local", mirror, status=3).stderr
+    assert "has no refs of its own" in told
+    lists = ("ostree", "list-refs", "--path", str(mirror), "--collections")
+    assert f"cfsctl {' '.join(lists)} " in told
+    assert f"{made}  org.a.B" in cfsctl(*lists).stdout
+    target.ostree("remote", "add", *words, "http://h")
+    target.ostree("pull-local", mirror, "a", "--remote=o")
+    assert refs_of(target) == {"o:a": made}
 
 
 def test_all_refs_of_a_directory_whose_summary_is_old(tmp_path: Path, source: Source, target: Target) -> None:

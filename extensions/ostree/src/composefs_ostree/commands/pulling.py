@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from composefs_ext.errors import UsageError
+from composefs_ext.errors import NotFoundError, UsageError
 from composefs_ostree.commands.wanted import parse_wanted
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.formats.commit_stream import commit_of_stream
@@ -80,6 +80,16 @@ def pull_local(request: Request, core: Core) -> dict[str, Any]:
 
         # As ostree: one that the summary lacks is not left out, but told when it is looked up there.
         names = sorted(refs_in_files(core, source, source.open(core)))
+        if not names:
+            from shlex import quote
+
+            path: str = request.arguments["path"]
+            raise NotFoundError(
+                f"{path} has no refs of its own",
+                hint=f"cfsctl ostree list-refs --path {quote(path)} --collections lists those that it mirrors: "
+                "name them, and with --remote a remote of their collection",
+                subject=path,
+            )
     return _pull(request, core, remote, lambda: source, names)
 
 
