@@ -74,7 +74,7 @@ def test_a_file_that_leads_to_another_object_than_its_digest_says(tmp_path: Path
         changed = data.replace(f"/{mine[:2]}/{mine[2:]}".encode(), f"/{other[:2]}/{other[2:]}".encode())
         bad = opened.images.put([changed]).id
         opened.publish(Publication(images=[ImageName(bad, "bad")]))
-    message = "malformed image: the file b'f0' has a path that is not its digest's"
+    message = "malformed image: the file 'f0' has a path that is not its digest's"
     assert f"fsck: image-invalid: images/{bad}: {message}" in cfsctl("--repo", path, "fsck", status=1).stdout
     Repository.init(tmp_path / "other", algorithm=SHA256, insecure=True)
     said = the_error("--repo", tmp_path / "other", "copy", "--from", path, "bad", status=5)

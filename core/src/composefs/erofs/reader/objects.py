@@ -10,6 +10,7 @@ from composefs.erofs.layout import CHUNK_BASED
 from composefs.erofs.reader.image import Image, malformed
 from composefs.erofs.reader.tree import Decoder, ReadRules
 from composefs.erofs.reader.walk import Walk
+from composefs.paths import shown
 from composefs.tree import TYPE_MASK, collection_paused, object_path
 
 __all__ = ["read_objects", "walk_objects"]
@@ -43,11 +44,13 @@ def walk_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) ->
                 _, metacopy, redirect = attributes(inode)
                 digest = decoder.digest(metacopy, inode) if metacopy else None
                 if strict and redirect != (None if digest is None else b"/" + object_path(digest)):
-                    malformed(f"the file {name!a} has a path that is not its digest's", inode.offset)
+                    malformed(f"the file '{shown(name)}' has a path that is not its digest's", inode.offset)
                 if digest is None:
                     if strict and inode.layout == CHUNK_BASED and inode.size:
-                        malformed(f"the file {name!a} has content outside of the image but no digest", inode.offset)
+                        malformed(
+                            f"the file '{shown(name)}' has content outside of the image but no digest", inode.offset
+                        )
                     continue
                 if strict and sizes.setdefault(digest, inode.size) != inode.size:
-                    malformed(f"the file {name!a} has not the size of another with its digest", inode.offset)
+                    malformed(f"the file '{shown(name)}' has not the size of another with its digest", inode.offset)
                 yield digest, inode.size

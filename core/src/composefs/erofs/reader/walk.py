@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from composefs.erofs.layout import FILE_TYPES, SLOT
 from composefs.erofs.reader.image import Entries, Image, Inode, count_names, malformed
+from composefs.paths import shown
 from composefs.tree import TYPE_MASK
 
 __all__ = ["Listing", "Walk"]
@@ -77,13 +78,13 @@ class Walk:
             for name, child, file_type in zip(names, nids, types, strict=True):
                 if met[child]:
                     if met[child] == _DIRECTORY:
-                        malformed(f"a directory with two names, {name!a} the second", inode.offset)
+                        malformed(f"a directory with two names, '{shown(name)}' the second", inode.offset)
                     inodes.append(None)
                     continue
                 found = read(child)
                 kind = found.mode & TYPE_MASK
                 if FILE_TYPES[kind] != file_type:
-                    malformed(f"{name!a} has another type than its inode", inode.offset)
+                    malformed(f"'{shown(name)}' has another type than its inode", inode.offset)
                 claims += found.claim
                 met[child] = _OTHER
                 if kind == stat.S_IFDIR:
