@@ -261,6 +261,13 @@ def test_who_is_ended_leaves_no_image_in_a_temporary_place(
     assert os.path.ismount(mountpoint) == (call == "umount2")
 
 
+def test_no_room_in_the_temporary_place(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    failing = ("-qqq", "-o", tmp_path / "log", "-e", "inject=?mkdir,mkdirat:error=ENOSPC")
+    refused = run(peers.require("strace"), *failing, HELPER, "-o", both(tmp_path), image, mountpoint, status=1)
+    step = "making a directory to mount at: No space left on device (free some space and run the command again)"
+    assert refused.stderr == f"mount.composefs: mounting {image}: {step}\n"
+
+
 def test_an_image_that_stays_in_a_temporary_place_is_told(
     image: Path, mountpoint: Path, tmp_path: Path, environment: Path
 ) -> None:
