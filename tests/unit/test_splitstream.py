@@ -127,14 +127,14 @@ def spoilt(**attributes: object) -> Made:
         (spoilt(names=frame(b"0:name")), "has no end"),
         (spoilt(names=frame(b"name\0")), "no valid index"),
         (spoilt(names=frame(b"0\0")), "is empty"),
-        (spoilt(names=frame(b"1:name\0")), "no valid index"),
+        (spoilt(names=frame(b"1:name\0")), "reference '1:name' has no valid index"),
         (spoilt(names=frame(b"-1:name\0")), "no valid index"),
         (spoilt(names=frame(b"99999999999999999999:name\0")), "no valid index"),
         (spoilt(names=frame(b"9" * 5000 + b":name\0")), "no valid index"),  # int() refuses so many digits
         (spoilt(names=frame("²:name\0".encode())), "no valid index"),
         (spoilt(names=frame(b"0:\0")), "empty or comes twice"),
         (spoilt(names=frame(b"0:a\x000:a\0")), "empty or comes twice"),
-        (spoilt(names=frame(b"0:\xff\0")), "not UTF-8"),
+        (spoilt(names=frame(b"0:\xff\0")), r"reference '0:\\xff' is not UTF-8"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -9,6 +9,7 @@ from typing import Self
 
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
 from composefs.errors import CorruptError, FormatError, from_os_error
+from composefs.paths import shown
 from composefs.splitstream.frame import open_frame
 from composefs.splitstream.layout import (
     HEADER,
@@ -174,11 +175,11 @@ class Reader:
         for record in records.split(b"\0")[:-1]:
             index, _, encoded = record.partition(b":")
             if not index.isdigit() or len(index) > 10 or int(index) >= len(ids):
-                raise FormatError(f"the named reference {record[:200]!r} has no valid index", offset=start)
+                raise FormatError(f"the named reference '{shown(record[:200])}' has no valid index", offset=start)
             try:
                 name = encoded.decode()
             except UnicodeDecodeError as error:
-                raise FormatError(f"the named reference {record[:200]!r} is not UTF-8", offset=start) from error
+                raise FormatError(f"the named reference '{shown(record[:200])}' is not UTF-8", offset=start) from error
             if not name or name in names:
                 raise FormatError(f"the named reference {name[:200]!r} is empty or comes twice", offset=start)
             names[name] = int(index)
