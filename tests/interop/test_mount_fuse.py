@@ -241,12 +241,13 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
             grep {name} /proc/self/mountinfo
             ! cat mnt/big
             mkfifo --mode=666 opened closing
-            user sh -c 'exec 3<mnt/big; echo >opened; read -r _ <closing; cmp - tree/big <&3' &
+            user sh -c 'exec 3<mnt/big 4<closing; echo >opened; read -r _ <&4; cmp - tree/big <&3' &
+            exec 9>closing  # which ends with us, however we end
             read -r _ <opened
             ! user {CFSCTL} umount mnt
             user {CFSCTL} umount --lazy mnt
             ! grep {name} /proc/self/mountinfo
-            echo >closing
+            exec 9>&-
             wait $!
             user {CFSCTL} --repo repo mount refs/it mnt
             user {CFSCTL} umount mnt
