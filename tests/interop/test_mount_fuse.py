@@ -325,6 +325,8 @@ def test_a_secure_repository_demands_verity_at_every_open(tmp_path: Path, monkey
         fd = image.open("/big", os.O_RDONLY)
         assert image.read("/big", 10, 256, fd) == CONTENT[256:266]
         image.release("/big", fd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
         assert image.read("/small", 3, 1, image.open("/small", os.O_RDONLY)) == b"mal"
         status = path.stat()
         number, digest = kernel.digests.pop((status.st_dev, status.st_ino))
