@@ -30,7 +30,9 @@ def failure(error: OSError, what: str, step: str, module: str, messages: Sequenc
             return PermissionDeniedError(message, hint=_BY_ROOT)
         case errno.EINVAL if "verity=" in step:
             return UnsupportedError(message, hint="overlayfs checks fs-verity since Linux 6.6")
-        case errno.EINVAL | errno.EOPNOTSUPP | errno.ENOSYS:
+        case errno.ENOSYS:  # as a container's seccomp says too
+            return UnsupportedError(message, hint=from_os_error(error, what).hint)
+        case errno.EINVAL | errno.EOPNOTSUPP:
             return UnsupportedError(message, hint=None if messages else "the kernel's log, dmesg, says why")
     made = from_os_error(error, f"{what}: {step}")
     made.message = message
