@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -70,8 +71,8 @@ def interrupted(
     [("cfsctl", click), ("cfsctl", errors), *((tool, each) for tool in TOOLS for each in (argparse, errors))],
     ids=lambda each: each if isinstance(each, str) else each.__name__,
 )
-def test_while_a_command_is_loaded_ctrl_c_ends_it_without_a_word(command: str, module: object) -> None:
-    file = module.__cached__
+def test_while_a_command_is_loaded_ctrl_c_ends_it_without_a_word(command: str, module: ModuleType) -> None:
+    file = module.__spec__.cached
     done = interrupted(file, command, "--help")
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
     done = interrupted(file, command, "--help", ignored=True)
@@ -101,7 +102,7 @@ def test_it_interrupts_the_work_of_a_tool(
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_ctrl_c_while_a_tool_tells_an_error_is_told_no_more(tool: str) -> None:
-    done = interrupted(text.__cached__, tool, "--no-such-option")
+    done = interrupted(text.__spec__.cached, tool, "--no-such-option")
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
