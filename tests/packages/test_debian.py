@@ -48,7 +48,9 @@ def debs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the packages from what git knows of; return the directory that they are in."""
     require("dpkg-buildpackage")
     home = tmp_path_factory.mktemp("deb")
-    names = run("git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "-z").stdout.split("\0")
+    # The checkout may be another user's, as where it is mounted into a container.
+    git = ("git", "-c", f"safe.directory={ROOT}", "-C", ROOT)
+    names = run(*git, "ls-files", "-co", "--exclude-standard", "-z").stdout.split("\0")
     for name in filter(None, names):
         if (ROOT / name).exists():
             (home / "source" / name).parent.mkdir(parents=True, exist_ok=True)
