@@ -517,6 +517,19 @@ def test_refs_of_a_remote(tmp_path: Path, source: Source, target: Target) -> Non
 # Detached metadata
 
 
+def test_detached_metadata_that_is_empty(source: Source, target: Target) -> None:
+    """Where there was none it says nothing; where there was some, that it has been removed."""
+    whole = target.json("pull-local", source.path, REF)
+    name = whole["commit"]
+    detached = source.path / "objects" / name[:2] / f"{name[2:]}.commitmeta"
+    verities = [whole["verity"]]
+    for content in (b"", b"k\0\0\0\0\0\0\0v\0\0s\2\x0d", b""):
+        detached.write_bytes(content)
+        verities.append(target.json("pull-local", source.path, REF)["verity"])
+    assert verities[0] == verities[1]
+    assert len(set(verities[1:])) == 3
+
+
 def test_detached_metadata_is_kept_with_the_commit(source: Source, target: Target) -> None:
     target.ostree("pull-local", source.path, REF)
     before = target.json("inspect", REF)

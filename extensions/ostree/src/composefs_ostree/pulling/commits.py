@@ -225,7 +225,8 @@ class Commits:
         """Have new detached metadata stored; return how the commit's stream names it."""
         if known.detached is None:
             return {}
-        if known.held is not None and detached_metadata(self._core, known.held.named_refs) == known.detached:
+        has = None if known.held is None else detached_metadata(self._core, known.held.named_refs)
+        if (has or b"") == known.detached:  # where there never was any, empty ones say nothing
             return {}
         from composefs_ostree.held.storing import put_detached
 
