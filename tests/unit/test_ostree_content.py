@@ -21,7 +21,7 @@ from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.transport import STAGING
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.fileheader import checksum_header
+from composefs_ostree.formats.fileheader import checksum_header, head_size
 
 if TYPE_CHECKING:
     from composefs_ostree.fetching.stage import Row
@@ -107,13 +107,36 @@ def test_symlinks_have_no_content(tmp_path: Path, piece: int) -> None:
         fetch(file_id, data + b"\0", tmp_path / "f", piece)
 
 
-def test_a_large_header_before_a_small_content(tmp_path: Path) -> None:
+def with_large_header(content: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return id, head and .filez of a file whose attributes are large."""
     numbers = [swap(number, 4) for number in (0, 0, 0o100644, 0)]
     xattrs = [(b"user.%02d\0" % number, b"x" * 60_000) for number in range(10)]
-    z = gvariant.encode("(tuuuusa(ayay))", (swap(3, 8), *numbers, "", xattrs))
+    z = gvariant.encode("(tuuuusa(ayay))", (swap(len(content), 8), *numbers, "", xattrs))
     head = struct.pack(">II", len(z), 0) + z
-    file_id = sha256(checksum_header(head) + b"abc").digest()
-    assert fetch(file_id, head + deflate(b"abc"), tmp_path / "f", 16384) == (file_id, head + b"abc", 3, None)
+    return sha256(checksum_header(head) + content).digest(), head, head + deflate(content)
+
+
+def test_a_large_header_before_a_small_content(tmp_path: Path) -> None:
+    file_id, head, data = with_large_header(b"abc")
+    assert fetch(file_id, data, tmp_path / "f", 16384) == (file_id, head + b"abc", 3, None)
+
+
+def test_a_large_header_in_small_pieces_is_joined_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a server keeps a processor busy for minutes with a megabyte."""
+    looks = 0
+
+    def counted(start: bytes) -> int:
+        nonlocal looks
+        looks += 1
+        assert looks <= 3
+        return head_size(start)
+
+    monkeypatch.setattr("composefs_ostree.fetching.content.head_size", counted)
+    file_id, head, data = with_large_header(b"abc")
+    assert fetch(file_id, data, tmp_path / "f", 1) == (file_id, head + b"abc", 3, None)
+    looks = 0
+    with pytest.raises(CorruptError, match="inside of its header"):
+        fetch(file_id, head[:-1], tmp_path / "f", 1)
 
 
 SMALL = b"some content, " * 20

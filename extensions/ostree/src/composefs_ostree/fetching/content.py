@@ -161,7 +161,7 @@ class FileFetch(Fetch):
 
     collects = False
 
-    __slots__ = ("_small", "_staged", "_unpacker", "file_id")
+    __slots__ = ("_collected", "_small", "_staged", "_unpacker", "file_id")
 
     def __init__(self, file_id: bytes, staged: str, small: SmallContents) -> None:
         super().__init__(object_path(ObjectType.FILE, file_id))
@@ -173,6 +173,7 @@ class FileFetch(Fetch):
     def begin(self) -> None:
         """Start again, without what an earlier attempt has written."""
         super().begin()
+        self._collected = _WHOLE_COMPRESSED
         self.discard()
 
     def _take(self, data: bytes) -> None:
@@ -180,7 +181,7 @@ class FileFetch(Fetch):
             self._unpacker.feed(data)
             return
         self._parts.append(data)
-        if self._received > _WHOLE_COMPRESSED:
+        if self._received > self._collected:
             self._unpack()
 
     def finish(self) -> Row:
@@ -203,9 +204,14 @@ class FileFetch(Fetch):
             self._unpacker = None
 
     def _unpack(self) -> None:
-        """Go on in pieces, if all of the head is here."""
+        """Go on in pieces, if all of the head is here; else do so once it is, as what came is joined each time."""
         data = self.data
-        if len(data) >= PREFIX_SIZE and len(data) >= (size := head_size(data)):
+        if len(data) < PREFIX_SIZE:
+            return
+        size = head_size(data)
+        if len(data) < size:
+            self._collected = size - 1
+        else:
             self._unpacker = _Unpacker(self.file_id, data[:size], self._staged, self._small.inline_limit)
             self._parts = []
             self._unpacker.feed(memoryview(data)[size:])
