@@ -65,6 +65,21 @@ def test_what_ostree_writes_is_read(tmp_path: Path, target: Target, monkeypatch:
     assert sections(shown) == sections((theirs / "config").read_text())
 
 
+def test_keys_with_a_locale_are_read_where_ostree_reads_them(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    plain = (theirs / "config").read_text()
+    monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(theirs))
+    keys = {"x[de_AT.utf-8@a]": True, "x[é²中]": True, "x[]": True, "x[a+b]": False, "x[a b]": False, "x[a][b]": False}
+    for key, is_taken in keys.items():
+        (theirs / "config").write_text(f'{plain}[remote "a"]\nurl=http://h\n{key}=1\n')
+        done = run(require("ostree"), "remote", "list", f"--repo={theirs}", status=None)
+        assert (done.returncode == 0) == is_taken, key
+        ours = target.ostree("remote", "list", status=None)
+        assert (ours.returncode == 0, ours.stdout) == (is_taken, done.stdout), key
+
+
 def test_the_same_is_refused(tmp_path: Path, target: Target) -> None:
     theirs = make_repo(tmp_path / "theirs")
     for arguments, status, is_refused in (

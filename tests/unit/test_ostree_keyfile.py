@@ -21,6 +21,8 @@ xa.\xc3\xbc=\\sx\\n
 [other]
 x=y=z
 x[de@euro]=w
+x[]=v
+x[a.b-\xc3\xbc_2]=u
 [remote "a"]
 url=http://b
 [remote "not/a/name"]
@@ -32,7 +34,7 @@ def test_sections_keys_and_values() -> None:
     assert parse_keyfile(FILE) == {
         "core": {"repo_version": "1"},
         'remote "a"': {"url": "http://b", "branches": "b1;b2;", "xa.ü": "\\sx\\n"},
-        "other": {"x": "y=z", "x[de@euro]": "w"},
+        "other": {"x": "y=z", "x[de@euro]": "w", "x[]": "v", "x[a.b-ü_2]": "u"},
         'remote "not/a/name"': {"url": "http://c"},
     }
     assert parse_keyfile(b"") == {}
@@ -47,6 +49,9 @@ def test_sections_keys_and_values() -> None:
         (b"[a]\nk[x=value", "line 2"),
         (b"[a]\nk[x]y=value", "line 2"),
         (b"[a]\nk[x y]=value", "line 2"),
+        (b"[a]\nk[a+b]=value", "line 2"),
+        (b"[a]\nk[x[y]=value", "line 2"),
+        (b"[a]\nk[x]]=value", "line 2"),
         (b"[a]\nk [x]=value", "line 2"),
         (b"[a]\n[x]=value", "line 2"),
         (b"[ab", "line 1"),

@@ -67,9 +67,13 @@ def is_key(text: str) -> bool:
 
 
 def _is_translation(text: str) -> bool:
-    """Tell whether a text is a key with a locale behind it: ``KEY[LOCALE]``, which is another key than ``KEY``."""
+    """Tell whether a text is a key with a locale behind it: ``KEY[LOCALE]``, which is another key than ``KEY``.
+
+    GLib takes any letters and digits for a locale, with ``-``, ``_``, ``.`` and ``@`` among them, also none.
+    """
     key, bracket, locale = text.partition("[")
-    return bracket != "" and is_key(key) and locale.endswith("]") and _has_none_of("[] ", locale[:-1])
+    letters = (character for character in locale[:-1] if character not in "-_.@")
+    return bracket != "" and is_key(key) and locale.endswith("]") and all(map(str.isalnum, letters))
 
 
 def _has_none_of(characters: str, text: str) -> bool:
