@@ -259,9 +259,9 @@ def test_what_refers_to_an_image_goes_with_its_last_tag(tmp_path: Path, repo: Pa
         assert len([path for path in (repo / "streams/refs/oci-referrers").rglob("*") if path.is_symlink()]) == left
 
 
-@pytest.mark.parametrize("by", ["pull", "tag", "copy", "untag", "untag again"])
-def test_what_was_left_of_what_refers_to_images_goes_with_the_next_tag(tmp_path: Path, repo: Path, by: str) -> None:
-    """By who was interrupted, or has removed the tag as a ref like others."""
+@pytest.mark.parametrize("by", ["pull", "tag", "copy", "untag"])
+def test_what_was_left_of_what_refers_to_images_goes_when_they_have_gone(tmp_path: Path, repo: Path, by: str) -> None:
+    """By who was interrupted, or has removed the tag as a ref like others; what is here without a tag keeps its own."""
     layout = Layout()
     old, kept, new = (layout.image(tar(a=content)) for content in (b"old" * 100, b"kept" * 100, b"new" * 100))
     for name, image in (("old", old), ("kept", kept), ("new", new)):
@@ -275,24 +275,58 @@ def test_what_was_left_of_what_refers_to_images_goes_with_the_next_tag(tmp_path:
         pull(path, f"{source}:new", "newer")
     for name in ("old", "kept"):
         pull(repo, f"{source}:{name}", name, "--referrers")
-    pull(repo, f"{source}:kept", "app")
-    pull(repo, f"{source}:kept", "second")
+    for name in ("one", "two", "more"):
+        pull(repo, f"{source}:kept", name)
     cfsctl("--repo", repo, "ref", "remove", "oci/old", "oci/kept")
     refs = repo / "streams/refs/oci-referrers"
-    assert len([path for path in refs.rglob("*") if path.is_symlink()]) == 3
+    commands = {
+        "pull": ["pull", f"{source}:new"],
+        "tag": ["tag", "newer"],
+        "copy": ["copy", "newer", "--from", other, "--name"],
+        "untag": ["untag"],
+    }
+
+    def left() -> list[Path]:
+        return [path.relative_to(refs) for path in refs.rglob("*") if path.is_symlink()]
+
+    cfsctl("--repo", repo, "oci", *commands[by], "one")
+    assert len(left()) == 3
+    cfsctl("--repo", repo, "gc")
+    cfsctl("--repo", repo, "oci", "untag", "old", status=3)
+    assert len(left()) == 3
+    cfsctl("--repo", repo, "oci", *commands[by], "two")
+    assert left() == [Path(kept["digest"], signature["digest"])]
+    cfsctl("--repo", repo, "gc")
+    assert {path.name for path in (repo / "streams").glob("oci-manifest-*")} == {
+        f"oci-manifest-{each['digest']}" for each in (kept, signature, new)
+    }
+
+
+@pytest.mark.parametrize("by", ["pull", "tag", "copy", "untag", "untag nothing"])
+def test_what_refers_to_an_image_that_was_copied_by_its_digest_stays(tmp_path: Path, repo: Path, by: str) -> None:
+    layout = Layout()
+    image, old, new = (layout.image(tar(a=content)) for content in (b"signed", b"old", b"new"))
+    for name, each in (("1", image), ("old", old), ("new", new)):
+        layout.add(each, name)
+    signature, note = signed(layout, image)
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    other = init(tmp_path / "other")
+    pull(other, f"{source}:1", "app", "--referrers")
+    for path in (repo, other):
+        pull(path, f"{source}:new", "new")
+    pull(repo, f"{source}:old", "app")
+    cfsctl("--repo", repo, "oci", "copy", f"@{image['digest']}", "--from", other, "--referrers")
     commands = {
         "pull": ["pull", f"{source}:new", "app"],
-        "tag": ["tag", "newer", "app"],
-        "copy": ["copy", "newer", "--from", other, "--name", "app"],
+        "tag": ["tag", "new", "app"],
+        "copy": ["copy", "new", "--from", other, "--name", "app"],
         "untag": ["untag", "app"],
-        "untag again": ["untag", "old"],
+        "untag nothing": ["untag", "nothing"],
     }
-    cfsctl("--repo", repo, "oci", *commands[by], status=3 if by == "untag again" else 0)
-    assert [path.relative_to(refs) for path in refs.rglob("*") if path.is_symlink()] == [
-        Path(kept["digest"], signature["digest"])
-    ]
-    cfsctl("--repo", repo, "gc")
-    assert not (repo / f"streams/oci-manifest-{old['digest']}").is_symlink()
+    cfsctl("--repo", repo, "oci", *commands[by], status=3 if by == "untag nothing" else 0)
+    cfsctl("--repo", repo, "oci", "tag", f"@{image['digest']}", "signed")
+    for subject, artifact in ((image, signature), (signature, note)):
+        assert artifact["digest"] in cfsctl("--repo", repo, "oci", "referrers", f"@{subject['digest']}").stdout
 
 
 def test_what_refers_to_a_tagged_artifact_stays_with_it(tmp_path: Path, repo: Path) -> None:

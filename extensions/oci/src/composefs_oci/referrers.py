@@ -46,23 +46,25 @@ def referrers_below(referring: Mapping[str, Sequence[str]], digests: Iterable[st
 
 
 def forget_referrers(core: Core, name: str, now: str, published: Published) -> None:
-    """Remove the refs that keep what refers to images without a tag, if one has lost this tag.
+    """Remove the refs that keep what refers to the image that had a tag before, if that was its last one.
 
     ``now`` is the manifest's stream that the tag names since the call that answered ``published``.
     """
     [before] = (row["previous"] for row in published["refs"] if row["name"] == tag_ref(name))
     if before not in (None, now):
-        let_go(core)
+        let_go(core, before)
 
 
-def let_go(core: Core, name: str | None = None, stream: str | None = None) -> None:
-    """Remove an image's tag, if one is given, and the refs that keep what refers to images without a tag then.
+def let_go(core: Core, stream: str, name: str | None = None) -> None:
+    """Remove an image's tag, if one is given, and with its last one the refs that keep what refers to it.
 
-    Who took the tag of another one may have been interrupted before its turn, or have been ``cfsctl ref remove``.
+    With them go those below images that are not here any more: whoever took the last tag of one may have been
+    interrupted before their turn, or have been ``cfsctl ref remove``.  Other images without a tag keep theirs, as with
+    composefs-rs.
     """
-    tags: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": stream}] if name and stream else []
+    tags: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": stream}] if name else []
     for attempt in range(1, _ATTEMPTS + 1):
-        left = _left(core, without=name)
+        left = _left(core, stream, without=name)
         try:
             if tags or left:
                 core.publish(remove_refs=[*tags, *(referrer_ref(*pair) for pair in left)]).result()
@@ -87,15 +89,16 @@ def _set_again(core: Core, removed: list[tuple[str, str]]) -> None:
             core.publish(refs=[ref]).found()  # None if a gc has taken the artifact
 
 
-def _left(core: Core, without: str | None = None) -> list[tuple[str, str]]:
-    """Return what refers to something, (subject, artifact), but for what is below what a tag but ``without`` names."""
-    referring = referrers_of(core)  # before the tags: what is set with one meanwhile is not among them
+def _left(core: Core, stream: str, without: str | None = None) -> list[tuple[str, str]]:
+    """Return what is below this image and those that are not here, but for what a tag but ``without`` needs."""
+    referring = referrers_of(core)  # before tags and streams: what is set with one meanwhile is not among them
     if not referring:
         return []
     named = {target for name, target in held_tags(core) if name != without}
     kept = set(_below(referring, named))
-    every = ((subject, artifact) for subject, artifacts in referring.items() for artifact in artifacts)
-    return [pair for pair in every if pair not in kept]
+    here = {row["name"] for row in core.stream_list(manifest_stream("")).result()}
+    gone = {manifest_stream(subject) for subject in referring} - here
+    return [pair for pair in _below(referring, {stream, *gone}) if pair not in kept]
 
 
 def _below(referring: dict[str, list[str]], streams: set[str]) -> list[tuple[str, str]]:

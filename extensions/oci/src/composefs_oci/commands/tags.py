@@ -35,9 +35,8 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
     name = request.arguments["name"]
     try:
         target = core.ref_get(tag_ref(name)).result()["target"]
-        let_go(core, name, target)
+        let_go(core, target, name)
     except NotFoundError:
-        let_go(core)  # this one may have been interrupted before
         raise not_here(name) from None
     core.output(f"Removed tag {name}\n")
     return {"name": name}
