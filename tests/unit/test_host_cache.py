@@ -53,3 +53,27 @@ def test_no_cache_where_the_account_does_not_get(tmp_path: Path, monkeypatch: py
     parent.chmod(0o700)
     assert launch._cache(extension, None, None, account(OTHER)) is None
     assert launch._cache(extension, None, None, account(os.geteuid())) == ours
+
+
+@pytest.mark.parametrize("who", [None, account(os.geteuid())], ids=["user", "account"])
+def test_no_cache_that_somebody_takes_away_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: Account | None
+) -> None:
+    """Who made the directory first, where everybody may make one, could put one with contents of theirs back."""
+    base = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
+    monkeypatch.setattr(launch, "CACHE", str(base))
+    look = launch.distrust
+
+    def look_while_it_is_away(path: str, user: int, home: str) -> str | None:
+        if not base.exists():
+            return look(path, user, home)
+        away = base.rename(tmp_path / "away")
+        try:
+            return look(path, user, home)
+        finally:
+            away.rename(base)
+
+    monkeypatch.setattr(launch, "distrust", look_while_it_is_away)
+    assert launch._cache(SimpleNamespace(name="some"), None, None, who) is None  # type: ignore[arg-type]
+    assert base.is_dir()

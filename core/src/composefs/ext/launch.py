@@ -174,18 +174,21 @@ def _cache(extension: Extension, store: Store | None, base: str | None, account:
         base = f"{home}/composefs"
     parent = f"{base}/ext/{extension.name}"
     directory = f"{parent}/{'none' if store is None else _cache_name(store.path, store.algorithm.name)}"
-    if not _is_out_of_reach(directory if account is None else parent):  # the directory itself is the account's
+    way = directory if account is None else parent  # the directory itself is the account's
+    if not _is_out_of_reach(way, missing=True):
         return None
     try:
         _make_parents(parent, 0o700 if account is None else 0o711)
         os.makedirs(directory, 0o700, exist_ok=True)
+        # Once more: what was missing somebody else may have made first, or have taken away since.
+        if not _is_out_of_reach(way, missing=False):
+            return None
         if account is not None:
             os.chown(directory, account.uid, account.gid, follow_symlinks=False)
             return directory if account.reaches(parent) else None
     except OSError:
         return None
-    # Once more: what was missing somebody else may have made first.
-    return directory if os.access(directory, os.W_OK) and _is_out_of_reach(directory) else None
+    return directory if os.access(directory, os.W_OK) else None
 
 
 def _cache_name(repository: str, algorithm: str) -> str:
@@ -211,11 +214,14 @@ def _make_parents(directory: str, mode: int) -> None:
     os.chmod(directory, mode)
 
 
-def _is_out_of_reach(directory: str) -> bool:
-    """Whether nobody else decides what is in a directory, or by a symlink on the way which one it is."""
+def _is_out_of_reach(directory: str, *, missing: bool) -> bool:
+    """Whether nobody else decides what is in a directory, or by a symlink on the way which one it is.
+
+    ``missing`` is the answer where the way to it is trusted as far as it is there.
+    """
     try:
         return distrust(os.path.abspath(directory), os.geteuid(), os.environ.get("HOME") or "/") is None
     except FileNotFoundError:
-        return True  # the way to what is missing is trusted, and the rest will be ours
+        return missing
     except OSError:
         return False
