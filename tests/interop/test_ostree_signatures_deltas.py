@@ -103,6 +103,34 @@ def test_a_delta_of_a_repository(
     assert target.json("inspect", BRANCH)["image"] == whole["image"]
 
 
+@pytest.mark.parametrize("verifies", [True, False])
+def test_empty_metadata_beside_the_commit_of_a_delta(
+    history: History, target: Target, keys: Keys, tmp_path: Path, verifies: bool
+) -> None:
+    """Some servers answer so where there is no file, and ostree leaves it where signatures were taken back.
+
+    It says nothing of a commit of which nothing is here, and takes away what is, as with ostree.
+    """
+    signer = Signer("gpg", keys)
+    new = history.commits[1]
+    history.sign(new, signer, GOOD)
+    generate(history, "scratch")
+    history.object(new, "commitmeta").write_bytes(b"")
+    update_summary(history.repo)
+    key = signer.option(tmp_path)
+    with serve(history.repo) as server:
+        pull = ("pull", server.url, BRANCH, *([key] if verifies else []))
+        assert target.json(*pull)["delta_parts"] == 1
+        target.ostree("sign", BRANCH, "--verify", key)
+        before = target.names()
+        again = target.ostree(*pull, status=5 if verifies else 0).stderr
+        if verifies:
+            follower = Follower(tmp_path / "theirs", server.url, signer.keyring(tmp_path))
+            assert [follower.accepts(), follower.accepts()] == [True, False]
+    assert ("it has no GPG signature" in again, target.names() == before) == (verifies, verifies)
+    target.ostree("sign", BRANCH, "--verify", key, status=0 if verifies else 5)
+
+
 def test_a_delta_brings_no_history_past_its_keys(history: History, target: Target, keys: Keys, tmp_path: Path) -> None:
     signer = Signer("gpg", keys)
     old, new = history.commits

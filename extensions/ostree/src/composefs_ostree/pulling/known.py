@@ -186,7 +186,7 @@ class Inquiry:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
                 known.object = CommitObject(known.commit_id, data, parse_commit(data))
             elif (delta := self._find_delta(known)) is not None:
-                known.detached = delta.detached if known.detached is None else known.detached
+                known.detached = known.detached or delta.detached  # empty: nothing is held of which it could be removed
                 known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
             else:
                 data, commit = fetch_commit(self._core, self._transport, known.commit_id, known.size)
