@@ -218,3 +218,19 @@ def test_a_layer_is_inflated_as_its_first_bytes_say(tmp_path: Path, compression:
     assert len(layers) == 1
     import_layer(init(tmp_path / "other"), LAYER, digest(LAYER), "other")
     assert layers == {json.loads(layer(tmp_path / "other", "other", "--json"))["verity"]}
+
+
+@pytest.mark.parametrize("name", ["BZhistory", "P*M\x18x"])
+def test_an_archive_is_one_whatever_its_first_name_begins_with(tmp_path: Path, repo: Path, name: str) -> None:
+    """Such as the magic of bzip2, or of a skippable frame of zstd."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    layout = Layout()
+    for compress in (bytes, gzip.compress):
+        layout.add(layout.image(out.getvalue(), compress=compress))
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    for number in range(2):
+        made = init(tmp_path / str(number))
+        pull(made, f"{source}:@{number}", "app")
+        assert layer(made, digest(out.getvalue())) == out.getvalue()

@@ -123,6 +123,16 @@ def test_what_the_data_looks_like_counts_and_not_what_the_type_says(media_type: 
         assert expand(short, media_type, piece) == short
 
 
+@pytest.mark.parametrize("piece", [1, 261, 1 << 20])
+@pytest.mark.parametrize("name", [b"BZhistory", b"P*M\x18x", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ"])
+def test_an_archive_is_one_whatever_its_first_name_begins_with(name: bytes, piece: int) -> None:
+    for magic in (b"ustar\000", b"ustar  \0"):
+        data = name.ljust(257, b"\0") + magic
+        assert expand(data, TAR, piece) == data
+    with pytest.raises((FormatError, UnsupportedError)):
+        expand(name.ljust(257, b"\0") + b"ustaR", TAR, piece)
+
+
 @pytest.mark.parametrize(("compress", "name"), [(bz2.compress, "bzip2"), (lzma.compress, "xz")])
 def test_what_else_layers_are_compressed_with_is_named(compress: Callable[[bytes], bytes], name: str) -> None:
     with pytest.raises(UnsupportedError, match=f"^the blob: the layer is compressed with {name}$"):

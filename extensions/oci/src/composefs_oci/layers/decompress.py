@@ -1,7 +1,8 @@
 """Layers as the tars that they are, whatever they are compressed with: gzip with many members, zstd with many frames.
 
 Which of them it is, if any, the first bytes say, as they do to podman and Docker: media types are wrong in images that
-those open, and what comes of it has to have the layer's digest in any case.
+those open.  An archive may begin with any name, so what has a tar header's own magic is taken for one first.  Whoever
+makes a blob that looks like both gains nothing: what comes of it has to have the layer's digest in any case.
 
 zstd:chunked layers end with skippable frames (RFC 8878, 3.1.2), which hold no data.  All else that follows compressed
 data is refused: two readers could disagree about it.  Memory is bounded by zstd's window, at most 128 MiB, and by the
@@ -35,7 +36,11 @@ __all__ = ["open_tar"]
 _MAX_WINDOW = 128 << 20
 _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
-_LONGEST_MAGIC = 6
+_USTAR = 257
+_USTAR_MAGIC = b"ustar"
+"""What a tar header has there, POSIX's and GNU's; older ones have nothing."""
+
+_HEAD = _USTAR + len(_USTAR_MAGIC)
 _GZIP = 31
 """What zlib calls a gzip file, by its window bits."""
 
@@ -50,6 +55,8 @@ def open_tar(blob: Compressed) -> Readable:
     read here is an UnsupportedError.
     """
     begun = _Begun(blob)
+    if begun.head.startswith(_USTAR_MAGIC, _USTAR):
+        return begun
     number = int.from_bytes(begun.head[:4], "little")
     if begun.head.startswith(b"\x1f\x8b\x08"):
         return _Gzip(begun)
@@ -62,13 +69,13 @@ def open_tar(blob: Compressed) -> Readable:
 
 
 class _Begun:
-    """A blob whose ``head``, some bytes if it has them, was read to be looked at, and comes once more."""
+    """A blob whose ``head``, ``_HEAD`` bytes or more if it has them, was read to be looked at, and comes once more."""
 
     def __init__(self, blob: Compressed) -> None:
         self.where = blob.where
         self.head = b""
         self._blob = blob
-        while len(self.head) < _LONGEST_MAGIC and (data := blob.read()):
+        while len(self.head) < _HEAD and (data := blob.read()):
             self.head += data
 
     def read(self, *size: int) -> bytes:
