@@ -141,6 +141,8 @@ MISTAKES = {
     "--repo repo ostree remote gpg-import o tree/usr/file": (NOT_FOUND, "'o'", "cfsctl ostree remote list"),
     "--repo repo oci inspect x": (NOT_FOUND, "'x'", "cfsctl oci images"),
     "--repo repo oci inspect docker://a/x": (NOT_FOUND, "'docker://a/x'", "cfsctl oci pull brings it, skopeo"),
+    "--repo repo oci tag docker://a/x y": (NOT_FOUND, "'docker://a/x'", "cfsctl oci pull brings it, skopeo"),
+    "--repo repo oci untag docker://a/x": (NOT_FOUND, "'docker://a/x'", "(cfsctl oci images lists"),
     "--repo repo oci layer x": (NOT_FOUND, "'x'", "cfsctl oci inspect"),
     "ext show none": (NOT_FOUND, "none", "cfsctl ext list"),
     "ext check ./none": (NOT_FOUND, "no executable ./none", "check the path"),

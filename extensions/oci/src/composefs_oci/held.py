@@ -114,7 +114,10 @@ def _find_digest(core: Core, name: str, streams: Sequence[Callable[[str], str]],
         )
     found = whole_digest(core, digest, streams, source)
     if found is None:
-        raise not_here(name, source)
+        error = not_here(name, source)
+        if source is None and name.startswith(("docker://", "oci:", "oci-archive:")):  # as skopeo has it
+            error.hint = f"cfsctl oci pull brings it, skopeo inspect shows it where it is; {error.hint}"
+        raise error
     return found
 
 
@@ -157,8 +160,6 @@ def not_here(name: str, source: str | None = None) -> NotFoundError:
     hint = f"cfsctl {repo}oci images lists those that are"
     if name.startswith(f"{TAG_REFS}/"):  # as `cfsctl ref list` shows it
         hint = f"leave out {TAG_REFS}/; {hint}"
-    elif source is None and name.startswith(("docker://", "oci:", "oci-archive:")):  # as skopeo has it
-        hint = f"cfsctl oci pull brings it, skopeo inspect shows it where it is; {hint}"
     return NotFoundError(f"no image {where} is called {name!r}", hint=hint, subject=name)
 
 
