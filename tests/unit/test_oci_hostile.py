@@ -472,6 +472,13 @@ def test_a_map_that_comes_byte_by_byte(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(looked) < 9
 
 
+@pytest.mark.parametrize(("key", "named"), [(b"GNU.sparse.name", "real"), (b"GNU.sparse.unknown", "p/")])
+def test_a_sparse_file_is_named_as_it_is_unpacked(tmp_path: Path, key: bytes, named: str) -> None:
+    records = ((b"path", b"p/"), (b"SCHILY.xattr.user.x", bytes(65537)), (b"GNU.sparse.size", b"9"), (key, b"real"))
+    with pytest.raises(FormatError, match=f": {named}: extended attribute user.x has 65537 bytes"):
+        lines(tmp_path, archive(pax(*records) + header(b"s", FILE)))
+
+
 def test_sparse_files_beside_each_other(tmp_path: Path) -> None:
     found = lines(
         tmp_path,

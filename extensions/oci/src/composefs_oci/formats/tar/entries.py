@@ -207,13 +207,12 @@ class Parser:
                 mtime = parse_time(times[-1])
                 if self._upstream:
                     mtime = mtime[0], parse_time(times[0])[1]
-            if fields:
-                header = header._replace(**fields)
             if special and _KINDS.get(header.kind, Kind.FILE) == Kind.FILE:
                 if sparse is not None:
                     raise FormatError("it is sparse in two ways")
-                name, sparse = pax_sparse(special, header.name)
-                header = header._replace(name=name)
+                fields["name"], sparse = pax_sparse(special, fields.get("name", header.name))
+            if fields:
+                header = header._replace(**fields)
             for key, value in xattrs.items():
                 if len(value) > MAX_XATTR_VALUE:
                     size = f"{len(value)} bytes, more than {MAX_XATTR_VALUE}"
