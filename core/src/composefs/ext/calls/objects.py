@@ -13,7 +13,7 @@ from composefs.linux.transfer import clone, copy
 from composefs.protocol import PACKS
 from composefs.protocol.errors import row_error
 from composefs.protocol.lists import check_objects
-from composefs.protocol.params import check_id, staged_name, string
+from composefs.protocol.params import check_id, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository.adoption import Adoption
 from composefs.repository.packs import Range, store_ranges
@@ -31,6 +31,7 @@ def _check_sizes(block: list[JSONValue]) -> None:
 
 def put(context: Context, params: Message) -> Message:
     """Take staged files into the repository; each row answers for itself."""
+    one_of(params, "files", "files_file")
     files = context.lists.take_blocks(params, "files", _check_rows)
     context.lists.check_room(params, "objects", files.length)
     context.repo.store.require_space(0, "storing objects")
@@ -126,6 +127,7 @@ def has(context: Context, params: Message) -> Message:
 
     A power cut may have left an object short: whoever knows its size learns here that it must be fetched again.
     """
+    one_of(params, "ids", "ids_file")
     ids = context.lists.take_blocks(params, "ids", context.ids_check("ids"))
     sizes = context.lists.take_blocks(params, "sizes", _check_sizes)
     if sizes.length and sizes.length != ids.length:
