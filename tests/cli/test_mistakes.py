@@ -87,6 +87,7 @@ MISTAKES = {
     "init ''": (USAGE, "PATH]': an empty path", "cfsctl init --help"),
     "--repo repo ostree export x ''": (USAGE, "PATH': an empty path", "cfsctl ostree export --help"),
     "--repo repo ostree commit -b x --tree=dir=": (USAGE, "--tree': an empty path", "cfsctl ostree commit --help"),
+    "--repo repo oci tag x ''": (USAGE, "NAME': an empty name", "cfsctl oci tag --help"),
     "--repo repo ls refs/os/1 ''": (USAGE, "PATH]': an empty path", "cfsctl ls --help"),
     # Typing errors
     "image": (USAGE, "'image'", "did you mean 'images'?"),

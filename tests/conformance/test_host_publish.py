@@ -80,14 +80,18 @@ def test_publish_expectations_and_replacement(host: Host) -> None:
     assert kind_of(fail) == "exists"
     assert kind_of(conflict) == "conflict"
     assert replaced["streams"] == [{"name": "bad-1", "id": two, "previous": one}]
-    ref, removed, gone = host.do(
+    ref, removed, *gone = host.do(
         call("publish", refs=[{"name": "bad/x", "target": "bad-1"}]),
         call("publish", remove_refs=[{"name": "bad/x", "expect": "bad-1"}]),
+        call("publish", remove_refs=["bad/x"]),
         call("ref.get", name="bad/x"),
+        call("stream.get", ref="bad/x"),
     )
     assert ref["refs"] == [{"name": "bad/x", "previous": None}]
     assert removed["remove_refs"] == [{"name": "bad/x", "previous": "bad-1"}]
-    assert kind_of(gone) == "not_found"
+    for answer in gone:
+        assert (kind_of(answer), answer["message"]) == ("not_found", "there is no ref 'bad/x'")
+        assert answer["data"]["hint"] == "`cfsctl ref list` lists them"
 
 
 def test_image_refs_are_the_extensions_own_or_typed(host: Host) -> None:

@@ -183,6 +183,8 @@ BAD_LINES = [
     (b"/a 0 100648 1 0 0 0 0.0 - - -", "MODE '100648' is not an octal number"),
     (b"/a 0 0o644 1 0 0 0 0.0 - - -", "MODE '0o644' is not an octal number"),
     (b"/a 0 644 1 0 0 0 0.0 - - -", "has no known file type"),
+    (b"/a b 10 100644 1 0 0 0 0.0 - - -", "MODE '10' has no known file type (a blank in a path is written \\x20)"),
+    (b"/a 8 9 100644 1 0 0 0 0.0 - - -", "MODE '9' is not an octal number (a blank in a path is written \\x20)"),
     (b"/a 0 170644 1 0 0 0 0.0 - - -", "has no known file type"),
     (b"/a 0 40000100644 1 0 0 0 0.0 - - -", "has no known file type"),
     (b"/a 0 @ 1 0 0 0 0.0 /f - -", "MODE '@' is not an octal number"),

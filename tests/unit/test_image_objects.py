@@ -34,9 +34,9 @@ def test_the_digest_of_what_is_inside_is_not() -> None:
     [
         (
             f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {OTHER}",
-            "/d/a has a PAYLOAD that is not the path of its DIGEST",
+            f"/d/a has a PAYLOAD that is not the path of its DIGEST, {OTHER[:2]}/{OTHER[2:]}",
         ),
-        (f"/d/a 100 100644 1 0 0 0 0.0 - - {ID}", "/d/a has a PAYLOAD that is not the path of its DIGEST"),
+        (f"/d/a 100 100644 1 0 0 0 0.0 - - {ID}", f"/d/a has a PAYLOAD that is not the path of its DIGEST, {PATH}"),
         (
             f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {ID}\n/d/b 101 100644 1 0 0 0 0.0 {PATH} - {ID}",
             "/d/b has not the SIZE of another with its DIGEST",

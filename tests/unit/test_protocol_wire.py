@@ -64,7 +64,8 @@ def test_messages_round_trip_in_ascii_on_one_line(message: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"", "Expecting value"),
+        (b"", r"a JSON message \(Expecting value\): ''"),
+        (b"hello", r"a JSON message \(Expecting value\): 'hello'"),
         (b"{", "Expecting"),
         (b"{} {}", "Extra data"),
         (b'{"a": "\xc3"}', "not UTF-8 at byte 7"),

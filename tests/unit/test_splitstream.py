@@ -310,7 +310,7 @@ def test_neighbouring_inline_chunks_are_joined_and_names_sorted() -> None:
         ({"chunks": [-3], "inline": b"ab"}, "1 inline bytes more"),
         ({"chunks": [-1], "inline": b"ab"}, "more inline bytes"),
         ({"chunks": [0]}, "object reference 0 of 0"),
-        ({"object_refs": [ID_A, ID_A]}, "listed twice"),
+        ({"object_refs": [ID_A, ID_B, ID_A]}, f"^the object reference {ID_A} is listed twice"),
         ({"object_refs": ["aa"]}, "no sha256 id"),
         ({"named_refs": [("", ID_A)]}, "is empty"),
         ({"named_refs": [("a\0b", ID_A)]}, "has a NUL"),

@@ -1,7 +1,7 @@
 """Types of command line words that the repository or the extensions can complete.
 
-The words are not checked here, but where they are used; completion is best effort: whatever fails, a missing repository
-first of all, completes nothing and says nothing.
+The words are not checked here, but where they are used; only an extension's ref may not be empty.  Completion is best
+effort: whatever fails, a missing repository first of all, completes nothing and says nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -187,6 +187,10 @@ class StreamRef(_Completed):
     def of(self, directory: str | None) -> StreamRef:
         """Return the same for one of the directories, or for all (None)."""
         return StreamRef([each for each in self._directories if directory in (None, each[0])])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what can name nothing, as a variable of a script that is not set."""
+        return str(value) or self.fail("an empty name", param, ctx)
 
     def candidates(self, settings: Settings, word: str) -> Iterable[str]:
         """Return the names, without the directory."""

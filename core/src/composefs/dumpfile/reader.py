@@ -47,6 +47,8 @@ _MTIME = re.compile(rb"(-?)([0-9]{1,19})\.([0-9]{1,19})")
 _OCTAL = re.compile(rb"[0-7]{1,22}")
 _DOTS = (b".", b"..")
 _NONE = (b"-", b"")  # C takes lines that end early.
+_BLANK = r" (a blank in a path is written \x20)"
+"""Said of MODE, the first field looked at that a path with a blank in it puts out of place."""
 _LINK = 0
 """The mode of a placeholder: the line was a hard link, whose target may be on a later line."""
 
@@ -356,10 +358,10 @@ def _number(text: bytes, field: str, limit: int = _MAX_U32) -> int:
 def _mode(text: bytes) -> int:
     digits = text.removeprefix(b"@")
     if not _OCTAL.fullmatch(digits):
-        raise _BadLineError(f"MODE {_quoted(text)} is not an octal number")
+        raise _BadLineError(f"MODE {_quoted(text)} is not an octal number{_BLANK}")
     mode = int(digits, 8)
     if mode & TYPE_MASK not in _TYPES or mode > _MAX_U32:
-        raise _BadLineError(f"MODE {_quoted(text)} has no known file type")
+        raise _BadLineError(f"MODE {_quoted(text)} has no known file type{_BLANK}")
     if len(digits) == len(text):
         return mode
     if mode & TYPE_MASK == stat.S_IFDIR:

@@ -123,7 +123,7 @@ def content_type(params: Message) -> int:
     """A splitstream's content type, the field of that name: 16 hexadecimal digits on the wire, a number here."""
     value = string(params, "content_type")
     if not _CONTENT_TYPE.match(value):
-        raise UsageError("content_type is not 16 lower-case hex digits")
+        raise UsageError(f"content_type: {shown(value)} is not 16 lower-case hex digits")
     return int(value, 16)
 
 

@@ -121,8 +121,9 @@ def decode(line: bytes) -> Message:
     try:
         message = parse_json(line)
     except ValueError as error:
+        reason = getattr(error, "msg", error)  # of the decoder's own, without the place: what is there is shown
         raise ProtocolError(
-            f"a line on standard output is not a JSON message ({error}): {_shown(line, getattr(error, 'pos', 0))}",
+            f"a line on standard output is not a JSON message ({reason}): {_shown(line, getattr(error, 'pos', 0))}",
             hint="messages go there whole, text for people to standard error",
         ) from None
     if type(message) is not dict:

@@ -113,8 +113,8 @@ def image_objects(tree: Tree) -> dict[str, int]:
             if node.external:
                 raise _wrong(tree, node, "neither CONTENT nor DIGEST")
         elif node.size and not node.content:  # external, without a call: a quarter of the time
-            if node.payload != object_path(node.digest):
-                raise _wrong(tree, node, "a PAYLOAD that is not the path of its DIGEST")
+            if node.payload != (path := object_path(node.digest)):
+                raise _wrong(tree, node, f"a PAYLOAD that is not the path of its DIGEST, {path.decode()}")
             if sizes.setdefault(node.digest.hex(), node.size) != node.size:
                 raise _wrong(tree, node, "not the SIZE of another with its DIGEST")
     return sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import BinaryIO
 
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
@@ -56,7 +57,8 @@ def write(out: BinaryIO, algorithm: Algorithm, parts: Parts, sizes: Sequence[int
     if len(names) > MAX_NAMED_REFS:
         raise TooLargeError(f"a stream has at most {MAX_NAMED_REFS} named references")
     if len(set(parts.object_refs)) != len(parts.object_refs):
-        raise FormatError("an object reference is listed twice")
+        twice = next(one for one, other in pairwise(sorted(parts.object_refs)) if one == other)
+        raise FormatError(f"the object reference {twice} is listed twice")
     size = _reassembled_size(parts.chunks, sizes)
     stream_ids = list(dict.fromkeys(object_id for _, object_id in parts.named_refs))
     start = HEADER.size + INFO.size

@@ -19,7 +19,7 @@ def get(context: Context, params: Message) -> Message:
     repository = context.source(params)
     target = repository.refs.read(name, encoding)
     if target is None:
-        raise NotFoundError(f"there is no ref {name}", subject=name)
+        raise NotFoundError(f"there is no ref {name!r}", subject=name, hint="`cfsctl ref list` lists them")
     return {"name": name, "target": target, "id": repository.streams.resolve(target)}
 
 

@@ -102,7 +102,8 @@ def _find(context: Context, params: Message) -> tuple[Repository, str | None, st
         name = repository.refs.read(string(params, key), context.own_ref(string(params, key)))
     stream_id = repository.streams.lookup(name) if name is not None else None
     if stream_id is None:
-        raise NotFoundError(f"there is no {'stream' if key == 'name' else key} {value}", subject=value)
+        what, hint = ("ref", "`cfsctl ref list` lists them") if key == "ref" else ("stream", None)
+        raise NotFoundError(f"there is no {what} {value!r}", subject=value, hint=hint)
     return repository, name, stream_id
 
 
