@@ -24,6 +24,18 @@ def test_one_of_our_own_is_used_without_a_word(netrc: Path) -> None:
     assert netrc_problem() is None
 
 
+def test_none_is_read_where_it_is_dev_null(netrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is that asked for where it is missing, as in some roots."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "devnull", str(netrc.with_name("none")))
+        assert netrc_problem() is None
+    netrc.chmod(0o644)
+    link = netrc.with_name("link")
+    link.symlink_to("/dev/null")
+    monkeypatch.setenv("NETRC", str(link))
+    assert netrc_problem() is None
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
 def test_one_that_others_can_read_or_change_is_told(netrc: Path, mode: int) -> None:
     netrc.chmod(mode)

@@ -240,7 +240,7 @@ def netrc_problem() -> str | None:
 
 def _netrc() -> str | None:
     path = os.environ.get(NETRC) or os.path.expanduser("~/.netrc")
-    if not os.access(path, os.R_OK) or os.path.samefile(path, os.devnull):
+    if not os.access(path, os.R_OK) or os.path.realpath(path) == os.devnull:
         return None
     _check_regular(path, f"{NETRC}, else ~/.netrc, has to name one")
     return path
