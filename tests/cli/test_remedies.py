@@ -62,6 +62,28 @@ def test_a_file_that_is_no_archive_of_an_image(target: Target, tmp_path: Path) -
     assert f"{tmp_path}/hostname: not a tar archive (give the tar of an OCI layout, as skopeo " in told
 
 
+def test_an_archive_that_is_a_symlink_to_itself(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    told = the_error("--repo", target.path, "oci", "pull", f"oci-archive:{tmp_path}/loop", status=1)
+    assert told.startswith(f"cfsctl: {tmp_path}/loop: ")
+    assert told.endswith(" (a symlink is not followed here, or leads to itself)\n")
+
+
+@pytest.mark.parametrize(
+    ("config", "what", "remedy"),
+    [
+        ("mode=archi", "the mode 'archi' of the repository is unknown", "ostree knows archive, archive-z2, bare, "),
+        ("repo_version=2", "repository version '2' is unknown", "ostree writes repo_version=1)"),
+    ],
+)
+def test_an_ostree_repository_of_another_kind(
+    target: Target, tmp_path: Path, config: str, what: str, remedy: str
+) -> None:
+    (tmp_path / "config").write_text(f"[core]\n{config}\n")
+    told = the_error("--repo", target.path, "ostree", "pull-local", tmp_path, "main", status=9)
+    assert told.startswith(f"cfsctl: {tmp_path}/config: {what} (check what it says: {remedy}")
+
+
 @pytest.mark.parametrize(
     ("index", "what", "remedy"),
     [

@@ -19,8 +19,8 @@ __all__ = ["MAX_CONFIG", "Config", "parse_config"]
 MAX_CONFIG = 1 << 20
 """Bytes of the largest config that is read."""
 
-_ARCHIVE_MODES = frozenset({"archive", "archive-z2"})
-_BARE_MODES = frozenset({"bare", "bare-user", "bare-user-only", "bare-split-xattrs"})
+_ARCHIVE_MODES = ("archive", "archive-z2")
+_MODES = (*_ARCHIVE_MODES, "bare", "bare-user", "bare-user-only", "bare-split-xattrs")
 
 
 class Config(NamedTuple):
@@ -54,7 +54,9 @@ def parse_config(data: bytes, where: str) -> Config:
     mode = core.get("mode", "bare")
     version = core.get("repo_version", "1")
     if version != "1":
-        raise UnsupportedError.at(where, f"repository version {version[:40]!r} is unknown")
-    if mode not in _ARCHIVE_MODES | _BARE_MODES:
-        raise UnsupportedError.at(where, f"the mode {mode[:40]!r} of the repository is unknown")
+        what = f"repository version {version[:40]!r} is unknown"
+        raise UnsupportedError.at(where, what, hint="check what it says: ostree writes repo_version=1")
+    if mode not in _MODES:
+        what = f"the mode {mode[:40]!r} of the repository is unknown"
+        raise UnsupportedError.at(where, what, hint=f"check what it says: ostree knows {', '.join(_MODES)}")
     return Config(mode, core.get("parent") or None, sections)
