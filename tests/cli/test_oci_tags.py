@@ -60,11 +60,18 @@ def test_an_image_of_a_layout_by_its_number_as_skopeo_has_it(tmp_path: Path, rep
     layout = Layout()
     for content in (b"a", b"b"):
         layout.add({**layout.image(tar(a=content)), "platform": {"os": "linux", "architecture": "s390x"}})
+    index = Layout()
+    index.add(index.index(*layout.entries), "index")
+    index.blobs |= layout.blobs
+    nested = f"oci:{index.write(tmp_path / 'index')}:index"
     source = f"oci:{layout.write(tmp_path / 'layout')}"
     options = ("--platform", "linux/s390x")
     told = cfsctl("--repo", repo, "oci", "pull", *options, source, status=5).stderr
     assert "2 images fit linux/s390x" in told
-    assert "in a layout by its number, the first :@0)" in told
+    assert "(name one of them by its number, the first :@0, or by a tag of its own)" in told
+    told = cfsctl("--repo", repo, "oci", "pull", *options, nested, status=5).stderr
+    assert "2 images fit linux/s390x" in told
+    assert "(name one of them by a tag of its own, or in a registry by its digest)" in told
     for number, entry in enumerate(layout.entries):
         named = run(require("skopeo"), "inspect", "--raw", f"{source}:@{number}").stdout
         assert digest(named.encode()) == entry["digest"]

@@ -88,7 +88,8 @@ class LayoutSource(Closing):
                 hint=f"it has {', '.join(self.tags()[:20])}" if self.tags() else None,
                 subject=where,
             )
-        return resolve(named, self.document, platform, where)
+        to_name_one = "name one of them by its number, the first :@0, or by a tag of its own"
+        return resolve(named, self.document, platform, where, to_name_one)
 
     def document(self, descriptor: Descriptor) -> Document:
         """Return a manifest or an index."""

@@ -68,6 +68,7 @@ PIECE = 1 << 17
 """Bytes that are read at a time where nobody says how many."""
 
 _MAX_DEPTH = 4
+_TO_NAME_ONE = "name one of them by a tag of its own, or in a registry by its digest"
 _IS_ZSTD = "io.github.containers.compression.zstd"
 """An annotation that podman and buildah give an image in an index beside the same one with gzip."""
 
@@ -148,23 +149,29 @@ def check_document(data: bytes, descriptor: Descriptor, served_as: str, where: s
 
 
 def resolve(
-    roots: Sequence[Descriptor], fetch: Callable[[Descriptor], Document], platform: Platform | None, where: str
+    roots: Sequence[Descriptor],
+    fetch: Callable[[Descriptor], Document],
+    platform: Platform | None,
+    where: str,
+    to_name_one: str = _TO_NAME_ONE,
 ) -> Document:
     """Follow indexes to the one manifest for the platform (None: this machine's).
 
     A manifest without a platform fits where it is the only one there, and of several the first that is said to be
-    compressed with zstd.  Raise NotFoundError if nothing fits, and FormatError if several do.
+    compressed with zstd.  Raise NotFoundError if nothing fits, and FormatError if several do; ``to_name_one`` says what
+    to do where those are among the roots.
     """
     for _ in range(_MAX_DEPTH):
-        descriptor = _choose(roots, platform, where)
+        descriptor = _choose(roots, platform, where, to_name_one)
         document = fetch(descriptor)
         if is_manifest(document.media_type):
             return document
         roots = parse_index(document.raw, document.media_type, f"{where}: {document.digest}")
+        to_name_one = _TO_NAME_ONE
     raise FormatError.at(where, f"indexes in indexes, more than {_MAX_DEPTH} deep")
 
 
-def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str) -> Descriptor:
+def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str, to_name_one: str) -> Descriptor:
     wanted = platform or native()
     possible = {each.digest: each for each in roots if is_manifest(each.media_type) or is_index(each.media_type)}
     fitting = best([(each.platform, each) for each in possible.values() if each.platform], wanted)
@@ -181,8 +188,7 @@ def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str) 
     if len(fitting) > 1:  # the same, compressed in several ways?  Podman takes this one, too
         fitting = [each for each in fitting if each.annotations.get(_IS_ZSTD) == "true"][:1] or fitting
     if len(fitting) > 1:
-        hint = "name one of them by its digest or tag, or in a layout by its number, the first :@0"
-        raise FormatError.at(where, f"{len(fitting)} images fit {wanted}", hint=hint)
+        raise FormatError.at(where, f"{len(fitting)} images fit {wanted}", hint=to_name_one)
     return fitting[0]
 
 
