@@ -122,6 +122,18 @@ def test_the_platform_of_an_index(tmp_path: Path, repo: Path) -> None:
     assert table[1] == ["app:arm64", each["arm64"]["digest"][7:19], "arm64", "1", "0"]
 
 
+def test_a_platform_that_an_index_spells_in_its_own_way(tmp_path: Path, repo: Path) -> None:
+    """What is offered for --platform is found then; and it is no other one than the config's."""
+    layout = Layout()
+    spelled = {"os": "Linux", "architecture": "S390X"}
+    layout.add(layout.index(layout.image(tar(a=b"a"), architecture="S390X", platform=spelled)), "1")
+    source = f"oci:{layout.write(tmp_path / 'layout')}:1"
+    offered = "it has Linux/S390X: choose with --platform"
+    assert offered in the_error("--repo", repo, "oci", "pull", source, "--platform=linux/riscv64", status=3)
+    for name in ("Linux/S390X", "linux/s390x"):
+        assert cfsctl("--repo", repo, "oci", "pull", source, "app", f"--platform={name}").stderr == ""
+
+
 def test_an_image_of_docker_is_kept_as_oci(tmp_path: Path, repo: Path) -> None:
     layer, layout = tar(a=b"x" * 100), Layout()
     image = layout.image(layer)

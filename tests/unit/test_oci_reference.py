@@ -192,6 +192,14 @@ def test_the_best_variant_is_chosen(offered: list[str], wanted: str, expected: l
     assert best(candidates, parse_platform(wanted)) == expected
 
 
+@pytest.mark.parametrize(
+    ("system", "architecture", "wanted"),
+    [("Linux", "AMD64", "linux/amd64"), ("linux", "x86_64", "linux/amd64"), ("linux", "AArch64", "Linux/AArch64")],
+)
+def test_platforms_are_the_same_however_they_are_spelled(system: str, architecture: str, wanted: str) -> None:
+    assert best([(Platform(system, architecture), "it")], parse_platform(wanted)) == ["it"]
+
+
 def test_this_machine_has_a_platform() -> None:
     assert parse_platform(str(native())) == native()
 

@@ -67,7 +67,7 @@ def _compare(core: Core, manifest: Manifest, wanted: Platform) -> None:
     """Warn of an image for another platform than was asked for: without an index there is nothing to choose from."""
     digest = manifest.config.digest
     config = parse_config(read_document(core, open_config(core, digest).id, digest))
-    if config.platform[:2] != wanted[:2]:
+    if config.platform.normal[:2] != wanted[:2]:
         core.log("warning", f"the image's config says that it is for {config.platform}, not for {wanted}")
 
 

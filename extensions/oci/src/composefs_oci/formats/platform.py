@@ -68,6 +68,12 @@ class Platform(NamedTuple):
         """Whether it is one at all."""
         return self.os not in ("", "unknown")
 
+    @property
+    def normal(self) -> Platform:
+        """The same with Go's names: in small letters, amd64 for x86_64."""
+        architecture = self.architecture.lower()
+        return self._replace(os=self.os.lower(), architecture=_ALIASES.get(architecture, architecture))
+
 
 def native() -> Platform:
     """Return the platform of this machine."""
@@ -85,20 +91,17 @@ def parse_platform(text: str) -> Platform:
             f"{text[:200]!r} is not a platform",
             hint=f"give it as OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT: {native()}",
         )
-    system, architecture, *variant = parts
-    return Platform(system.lower(), _ALIASES.get(architecture.lower(), architecture.lower()), *variant)
+    return Platform(*parts).normal
 
 
 def best(candidates: Sequence[tuple[Platform, T]], wanted: Platform) -> list[T]:
     """Return those of the candidates that fit best, in their order: several only if nothing tells them apart.
 
-    The same system and architecture are needed.  Of the variants the wanted one is best, then earlier ones, the latest
-    first.
+    The same system and architecture are needed, however a candidate spells them.  Of the variants the wanted one is
+    best, then earlier ones, the latest first.
     """
     fitting = [
-        (_distance(platform, wanted), value)
-        for platform, value in candidates
-        if (platform.os, platform.architecture) == (wanted.os, wanted.architecture)
+        (_distance(platform, wanted), value) for platform, value in candidates if platform.normal[:2] == wanted[:2]
     ]
     nearest = min((distance for distance, _ in fitting if distance is not None), default=None)
     return [value for distance, value in fitting if distance is not None and distance == nearest]
