@@ -18,7 +18,7 @@ from composefs.repository.publication import ImageName, Publication, RefUpdate, 
 from composefs.splitstream import Parts
 from composefs.splitstream.layout import IMAGE_PREFIX
 from support.commands import BIN, CFSCTL, cfsctl, run, the_error
-from support.oci_layout import simple
+from support.oci_layout import Layout, simple, tar
 from support.ostree_pull import LIBEXEC, Target, extensions, start_by
 from support.ostree_repo import BRANCH, commit, make_repo
 from support.peers import require
@@ -104,7 +104,9 @@ def test_a_document_that_is_something_else(
 
 
 def test_a_layer_whose_compression_is_damaged(target: Target, tmp_path: Path) -> None:
-    layout = simple().write(tmp_path / "layout")
+    made = Layout()  # of more bytes than are looked at first, with which a smaller one would show its wrong digest
+    made.add(made.image(tar(a=random.Random(0).randbytes(1000))), "latest")
+    layout = made.write(tmp_path / "layout")
     for blob in (layout / "blobs/sha256").iterdir():
         data = blob.read_bytes()
         if data.startswith(b"\x1f\x8b"):
