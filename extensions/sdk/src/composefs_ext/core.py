@@ -106,6 +106,8 @@ class Core(Connection):
         cut may have left it short), so that it is fetched and put again.
         """
         params, staged = self._lists(ids=ids, sizes=sizes or ())
+        if not ids:
+            params["ids"] = []  # which must be there
         decode = self._listed("present", params, many=len(ids) > self._rows)
         return self.send("object.has", params, decode=decode, staged=staged)
 
