@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import struct
+import tracemalloc
 import zlib
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.fetching.stage import SmallContents
-from composefs_ostree.fetching.transport import STAGING
+from composefs_ostree.fetching.transport import STAGING, Fetch
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, head_size
 
@@ -137,6 +138,26 @@ def test_a_large_header_in_small_pieces_is_joined_few_times(tmp_path: Path, monk
     looks = 0
     with pytest.raises(CorruptError, match="inside of its header"):
         fetch(file_id, head[:-1], tmp_path / "f", 1)
+
+
+@pytest.mark.parametrize(
+    "one", [FileFetch(bytes(32), "f", SmallContents(LIMIT, UNPACKED)), Fetch("x")], ids=["file", "other"]
+)
+def test_small_pieces_take_little_more_memory_than_one(one: Fetch) -> None:
+    data = random.Random(1).randbytes(200 << 10)
+    one.begin()
+    tracemalloc.start()
+    try:
+        for start in range(0, len(data), 2):
+            assert one.take(data[start : start + 2]) is None
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * len(data)
+    one.begin()
+    for piece in (data[:3], data[3:5], data[5:4000], data[4000:4001], data[4001:4002], data[4002:]):
+        assert one.take(piece) is None
+    assert one.data == data
 
 
 SMALL = b"some content, " * 20

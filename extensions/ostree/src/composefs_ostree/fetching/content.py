@@ -180,7 +180,10 @@ class FileFetch(Fetch):
         if self._unpacker is not None:
             self._unpacker.feed(data)
             return
-        self._parts.append(data)
+        if self._parts:
+            self._append(data)
+        else:
+            self._parts.append(data)
         if self._received > self._collected:
             self._unpack()
 

@@ -65,6 +65,9 @@ __all__ = [
 STAGING = "staging"
 """The subject of an error of writing there, which is not what is wrong with the file that is written."""
 
+_SMALL = 512
+"""Bytes of a piece from which on it is kept as an object of its own; a server may send two at a time."""
+
 _GZIP = b"\x1f\x8b\x08"
 _PAGE_BYTES = 1024
 
@@ -98,7 +101,7 @@ class Fetch:
         self.conditions = conditions
         self.attempts = 0
         self.error: ExtError | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self._received = 0
 
     def begin(self) -> None:
@@ -122,7 +125,19 @@ class Fetch:
         """Take bytes that are counted already; raise what is wrong with them."""
         if self._received > self.limit:
             raise TooLargeError(f"it is longer than {self.limit} bytes")
-        self._parts.append(data)
+        if self._parts:
+            self._append(data)
+        else:
+            self._parts.append(data)
+
+    def _append(self, data: bytes) -> None:
+        """Keep bytes behind those that came first, as which nearly all that is small comes whole."""
+        if len(data) >= _SMALL:
+            self._parts.append(data)
+        elif isinstance(last := self._parts[-1], bytearray):
+            last += data
+        else:
+            self._parts.append(bytearray(data))
 
     @property
     def absent(self) -> bool:
@@ -132,7 +147,9 @@ class Fetch:
     @property
     def data(self) -> bytes:
         """The bytes that came."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if len(self._parts) == 1:
+            return self._parts[0]  # type: ignore[return-value]  # the first is kept as it came
+        return b"".join(self._parts)
 
 
 def wait(waitable: Waitable, others: Sequence[int], longest: float | None = None) -> list[int]:
