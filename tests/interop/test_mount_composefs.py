@@ -268,6 +268,21 @@ def test_who_is_ended_leaves_no_image_in_a_temporary_place(
     assert os.path.ismount(mountpoint) == (call == "umount2")
 
 
+def test_who_is_ended_before_it_is_unmounted_leaves_none_either(
+    image: Path, mountpoint: Path, tmp_path: Path, environment: Path
+) -> None:
+    log = tmp_path / "log"
+    strace = (peers.require("strace"), "-qqq", "-o", log, "-e", "trace=newfstatat,umount2")
+    command = (HELPER, "-o", both(tmp_path), image, mountpoint)
+    for _ in range(2):  # once Python has compiled all of it, each run makes the same calls
+        run(*strace, *command)
+        cfsctl("umount", mountpoint)
+    last = log.read_text().partition("umount2(")[0].count("newfstatat(")
+    run(*strace, "-e", f"inject=newfstatat:signal=TERM:when={last}", *command, status=143)
+    assert str(environment) not in Path("/proc/self/mountinfo").read_text().replace(f"lowerdir+={environment}", "")
+    assert os.listdir(environment / "tmp") == []
+
+
 def test_no_room_in_the_temporary_place(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     failing = ("-qqq", "-o", tmp_path / "log", "-e", "inject=?mkdir,mkdirat:error=ENOSPC")
     refused = run(peers.require("strace"), *failing, HELPER, "-o", both(tmp_path), image, mountpoint, status=1)

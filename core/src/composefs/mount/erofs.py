@@ -30,9 +30,13 @@ def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
             _mount_file(image, directory, options, idmap, what)
             yield directory
         finally:
-            if os.path.ismount(directory):  # which a signal that ends us may leave so
-                with Doing(f"{what}: unmounting the EROFS image at {directory}"):
+            # At once, as another signal may end us here.
+            with Doing(f"{what}: unmounting the EROFS image at {directory}"):
+                try:
                     mountapi.unmount(directory, lazy=True)
+                except OSError:
+                    if os.path.ismount(directory):
+                        raise
 
 
 @contextlib.contextmanager
