@@ -29,7 +29,7 @@ def user_namespace(path: str | None) -> Iterator[int | None]:
         with Doing(what):
             own = os.stat("/proc/self/ns/user")
         if os.path.samestat(os.fstat(fd), own):  # EPERM, in the kernel's words
-            raise UsageError(f"{path} is the user namespace that we are in", subject=path, hint="leave out idmap")
+            raise UsageError(f"{path} is the user namespace that we are in: leave out the idmap", subject=path)
         yield fd
 
 
