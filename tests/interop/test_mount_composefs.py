@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from composefs.linux.closing import Descriptor
 from support import peers
 from support.commands import BIN, CFSCTL, cfsctl, mkcomposefs, run
 from support.mounts import mounted
@@ -101,9 +103,27 @@ def test_paths_lead_where_the_kernel_goes(image: Path, mountpoint: Path, tmp_pat
     for target, place in (("link", "elsewhere/below"), ("link/../mnt", "elsewhere/mnt"), ("mnt/", "mnt")):
         run(HELPER, "-o", "basedir=link/../a", image, target, cwd=tmp_path)
         assert (tmp_path / place / "one").read_bytes() == CONTENT * 10
-        assert f",datadir+={tmp_path}/elsewhere/a," in Path("/proc/self/mountinfo").read_text()
+        assert f",datadir+={tmp_path}/link/../a," in Path("/proc/self/mountinfo").read_text()
         cfsctl("umount", target, cwd=tmp_path)
         assert not os.path.ismount(tmp_path / place)
+
+
+def test_directories_by_descriptors(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    """They are those that were opened, whatever is mounted over them since, and show with their own paths."""
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    names = ("a", "upper", "work", "mnt")
+    with ExitStack() as stack:
+        fds = [stack.enter_context(Descriptor(os.open(tmp_path / name, os.O_PATH))) for name in names]
+        stack.enter_context(mounted(tmp_path / "a", "-t", "tmpfs", "tmpfs"))
+        paths = [f"/proc/self/fd/{fd}" for fd in fds]
+        options = "basedir={},upperdir={},workdir={}".format(*paths)
+        run(HELPER, "-o", options, image, paths[-1], pass_fds=fds)
+        assert (mountpoint / "one").read_bytes() == CONTENT * 10
+        (mountpoint / "new").touch()
+    assert (tmp_path / "upper/new").exists()
+    shown = f",datadir+={tmp_path}/a,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    assert shown in Path("/proc/self/mountinfo").read_text()
 
 
 def test_verity_is_demanded_of_every_kernel(image: Path, mountpoint: Path, tmp_path: Path) -> None:
@@ -206,6 +226,19 @@ def test_what_the_kernel_says_of_a_failure_is_told(image: Path, mountpoint: Path
     step = f"mount.composefs: mounting {image}: overlayfs parameter upperdir={tmp_path}/upper: Invalid argument: "
     assert refused.stderr.startswith(step)
     assert "read-only" in refused.stderr.removeprefix(step)
+
+
+@pytest.mark.parametrize("name", ["short", "long/" * 60], ids=["short", "long"])
+def test_a_failure_has_nothing_to_do_with_how_long_paths_are(
+    image: Path, mountpoint: Path, tmp_path: Path, name: str
+) -> None:
+    """fsconfig(2) takes 255 bytes at most."""
+    place = tmp_path / name
+    (place / "upper/work").mkdir(parents=True)
+    options = f"{both(tmp_path)},verity,upperdir={place}/upper,workdir={place}/upper/work"
+    refused = run(HELPER, "-o", options, image, mountpoint, status=1)
+    step = f"mount.composefs: mounting {image}: overlayfs at {mountpoint}: Invalid argument"
+    assert refused.stderr == f"{step} (the kernel's log, dmesg, says why)\n"
 
 
 @pytest.mark.parametrize(

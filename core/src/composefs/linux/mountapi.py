@@ -27,6 +27,7 @@ _SYS_MOUNT_SETATTR = 442
 _CLOEXEC = 1
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
+_FSCONFIG_SET_FD = 5
 _FSCONFIG_CMD_CREATE = 6
 _MOUNT_ATTR_IDMAP = 0x100000
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
@@ -72,6 +73,10 @@ class Context(Closing):
     def string(self, name: str, value: str) -> None:
         """Set a parameter."""
         syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_SET_STRING, name.encode(), os.fsencode(value), 0)
+
+    def descriptor(self, name: str, fd: int) -> None:
+        """Set a parameter to an open file, which must not be an O_PATH descriptor before Linux 6.14 (EBADF)."""
+        syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_SET_FD, name.encode(), None, fd)
 
     def create(self) -> None:
         """Create the file system from the parameters set."""

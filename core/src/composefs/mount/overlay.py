@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from composefs.linux import mountapi
+from composefs.linux.closing import Descriptor
 from composefs.mount.failure import failure
 
 __all__ = ["Options", "mount_overlay"]
+
+_LAYER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +50,12 @@ def mount_overlay(lower: str, options: Options, mountpoint: str, what: str) -> N
             context.create()
             mountapi.attach_new(context, mountpoint, options.attributes)
         except OSError as error:
-            raise failure(error, what, f"overlayfs at {mountpoint}", "overlay", context.messages()) from error
+            step = f"overlayfs at {os.path.realpath(mountpoint)}"
+            raise failure(error, what, step, "overlay", context.messages()) from error
 
 
 def _configure(context: mountapi.Context, lower: str, options: Options, what: str) -> bool:
-    """Set all parameters; False if this kernel, or for a path's length any, does not take them in the mount API."""
+    """Set all parameters; False if this kernel does not know them in the mount API."""
     try:
         context.string("composefs-probe", "1")
     except OSError:
@@ -62,24 +66,42 @@ def _configure(context: mountapi.Context, lower: str, options: Options, what: st
     if options.verity != "off":
         parameters.append(("verity", "require"))
     parameters.append(("lowerdir+", lower))
-    parameters += [("datadir+", os.path.realpath(directory)) for directory in options.objects]
+    parameters += [("datadir+", _absolute(directory)) for directory in options.objects]
     if options.upperdir is not None and options.workdir is not None:
-        # Of these alone the kernel takes a backslash for an escape.
-        for name, directory in (("upperdir", options.upperdir), ("workdir", options.workdir)):
-            parameters.append((name, os.path.realpath(directory).replace("\\", r"\\")))
-    if any(len(os.fsencode(value)) > mountapi.LONGEST_STRING for _, value in parameters):
-        return False
+        parameters += [("upperdir", _absolute(options.upperdir)), ("workdir", _absolute(options.workdir))]
     for name, value in parameters:
         try:
-            context.string(name, value)
+            _set(context, name, value)
         except OSError as error:
             if error.errno == errno.EINVAL and name in ("lowerdir+", "datadir+"):
                 return False
             messages = context.messages()
             if error.errno == errno.EINVAL and name == "verity" and options.verity == "try":
                 continue
-            raise failure(error, what, f"overlayfs parameter {name}={value}", "overlay", messages) from error
+            shown = os.path.realpath(value) if os.path.isabs(value) else value
+            raise failure(error, what, f"overlayfs parameter {name}={shown}", "overlay", messages) from error
     return True
+
+
+def _absolute(directory: str | os.PathLike[str]) -> str:
+    """Return what shows in the list of mounts; links and .. are the kernel's to follow, which knows those of /proc."""
+    path = os.fspath(directory)
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+
+
+def _set(context: mountapi.Context, name: str, value: str) -> None:
+    """Set a parameter; a path that is too long, or itself a descriptor's, by a descriptor.  Raises ``OSError``."""
+    # Of these alone the kernel takes a backslash for an escape.
+    text = value.replace("\\", r"\\") if name in ("upperdir", "workdir") else value
+    if len(os.fsencode(text)) <= mountapi.LONGEST_STRING and not value.startswith("/proc/self/fd/"):
+        context.string(name, text)
+        return
+    with Descriptor(os.open(value, _LAYER)) as fd:
+        try:
+            context.descriptor(name, fd)  # the list of mounts has its path then
+        except OSError:  # or it says better why not
+            context.messages()
+            context.string(name, f"/proc/self/fd/{fd}")
 
 
 def _mount_legacy(lower: str, options: Options, mountpoint: str, what: str) -> None:
@@ -88,7 +110,7 @@ def _mount_legacy(lower: str, options: Options, mountpoint: str, what: str) -> N
 
         def path_of(directory: str | os.PathLike[str]) -> str:
             try:
-                fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = os.open(directory, _LAYER)
             except OSError as error:
                 raise failure(error, what, f"overlayfs layer {os.path.abspath(directory)}", "overlay") from error
             stack.callback(os.close, fd)
@@ -109,5 +131,6 @@ def _mount_legacy(lower: str, options: Options, mountpoint: str, what: str) -> N
             except OSError as error:
                 if error.errno == errno.EINVAL and (chosen, separator) != tries[-1]:
                     continue
-                raise failure(error, what, f"overlayfs at {mountpoint} ({text})", "overlay") from error
+                step = f"overlayfs at {os.path.realpath(mountpoint)} ({text})"
+                raise failure(error, what, step, "overlay") from error
             return
