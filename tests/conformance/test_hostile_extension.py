@@ -199,3 +199,43 @@ def test_another_user_s_way_whatever_the_umask(place: Path, tmp_path: Path, monk
             assert (parent.stat().st_mode & 0o777, parent.owner()) == (0o711, "root")
     shutil.rmtree(cache)
     shutil.rmtree(repo)
+
+
+@pytest.mark.root
+def test_it_has_nothing_mounted_where_it_puts_a_link(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody types a path that is not there, so that the extension may write to the directory that it would be in."""
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(place / "ext"))
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (tmp_path / "typed").mkdir()
+    for path in ("typed/mnt", "typed" + "/long" * 60 + "/mnt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        done = cfsctl("--repo", place / "repo", "hostile", "mount", elsewhere, tmp_path / path, status=7)
+        assert done.stderr == f"cfsctl: refused: {tmp_path / path} is not a directory\n"
+        assert (tmp_path / path).readlink() == elsewhere
+        assert not os.path.ismount(elsewhere)
+
+
+@pytest.mark.root
+def test_what_it_moves_away_is_still_what_was_typed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a link that the user typed."""
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(place / "ext"))
+    for name in ("elsewhere", "typed/mnt", "typed/upper", "typed/work"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("typed")
+    typed = tmp_path / "link"
+    options = ("--spare", typed / "spare", "--upperdir", typed / "upper", "--workdir", typed / "work")
+    done = cfsctl("--repo", place / "repo", "hostile", "mount", tmp_path / "elsewhere", typed / "mnt", *options)
+    moved = tmp_path / "typed/mnt-moved"
+    try:
+        assert done.stderr == ""
+        (moved / "new").touch()
+        assert os.listdir(tmp_path / "elsewhere") == []
+        assert os.listdir(tmp_path / "typed/upper-moved") == ["new"]
+        layers = f",upperdir={tmp_path}/typed/upper-moved,workdir={tmp_path}/typed/work,"
+        assert layers in Path("/proc/self/mountinfo").read_text()
+    finally:
+        run("umount", moved)

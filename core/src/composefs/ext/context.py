@@ -36,6 +36,7 @@ class Context:
     whatever its answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed
     on; ``log_lines`` is how many log lines have come.
 
+    ``directories`` are those that the user typed, if the command may mount: O_PATH descriptors by the typed paths.
     ``resources`` are closed when the conversation ends.
     """
 
@@ -52,6 +53,7 @@ class Context:
         if self.options.erofs_default is not None:
             self.erofs_default = self.options.erofs_default
         self.limits = launched.limits
+        self.directories = launched.directories
         self.private_fd = launched.staging.private
         self.observer = observer
         self.cancelled = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from composefs.errors import Doing, PermissionDeniedError, UsageError, without_proc
@@ -41,6 +41,7 @@ _MAX_NAME = 255
 class Launched(NamedTuple):
     """A running extension and what belongs to its run.
 
+    ``directories`` are those that the user typed for a command that may mount, as O_PATH descriptors by their paths;
     ``cache`` is the path of the extension's own cache or None.
     """
 
@@ -48,6 +49,7 @@ class Launched(NamedTuple):
     repository: Repository | None
     options: RunOptions
     limits: Limits
+    directories: dict[str, int]
     staging: Staging
     cache: str | None
     account: Account | None
@@ -101,7 +103,7 @@ def launch(
         raise without_proc(f"running extension {extension.name}")
     descriptors = _user_descriptors(line.command, options.stdio)
     store = None if repository is None else repository.store
-    with Interrupts() as interrupts, Staging.create(store) as staging:
+    with _typed_directories(line) as directories, Interrupts() as interrupts, Staging.create(store) as staging:
         account = None if options.account is None else account_of(options.account)
         if account is not None:
             account.give(staging.work_fd)
@@ -136,11 +138,28 @@ def launch(
                 )
         interrupts.kill = process.kill_group
         error_text = ErrorText(process.stderr, extension.name, options.stdio.stderr)
-        launched = Launched(line, repository, options, limits, staging, cache, account, interrupts, process, error_text)
+        launched = Launched(
+            *(line, repository, options, limits, directories, staging),
+            *(cache, account, interrupts, process, error_text),
+        )
         try:
             yield launched
         finally:
             launched.end()
+
+
+@contextmanager
+def _typed_directories(line: CommandLine) -> Iterator[dict[str, int]]:
+    """Open what may be mounted at before the extension starts, which may put a link to any place where it may write."""
+    directories: dict[str, int] = {}
+    try:
+        for path in line.typed("path-read", "path-write") if "mount" in line.command.permissions else ():
+            with suppress(OSError):  # it is no directory, which image.mount says
+                directories[path] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        yield directories
+    finally:
+        for fd in directories.values():
+            os.close(fd)
 
 
 def _user_descriptors(command: Command, stdio: Stdio) -> dict[int, int]:

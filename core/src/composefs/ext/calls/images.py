@@ -148,8 +148,9 @@ def mount(context: Context, params: Message) -> Message:
     from composefs.mount import mount_image
 
     options = mapping(params, "options")
-    paths = {key: _typed_path(context, options, key) for key in ("upperdir", "workdir") if options.get(key) is not None}
-    mountpoint = _typed_path(context, params, "path")
+    layers = [key for key in ("upperdir", "workdir") if options.get(key) is not None]
+    paths = {key: _typed_directory(context, options, key) for key in layers}
+    mountpoint = _typed_directory(context, params, "path")
     mount_image(
         context.repo,
         _image(context.repo, params),
@@ -161,8 +162,13 @@ def mount(context: Context, params: Message) -> Message:
     return {}
 
 
-def _typed_path(context: Context, params: Message, key: str) -> str:
+def _typed_directory(context: Context, params: Message, key: str) -> str:
+    """Return a path to the directory that was at a typed path before the extension could put something else there."""
     path = string(params, key)
     if path not in context.line.typed("path-read", "path-write"):
         raise PermissionDeniedError(f"{key} {path} is no path that the user gave", subject=path)
-    return path
+    if path not in context.directories:
+        from composefs.mount.image import no_directory
+
+        raise no_directory(path)
+    return f"/proc/self/fd/{context.directories[path]}"
