@@ -21,7 +21,7 @@ def test_what_is_right_passes_strictly(installed: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "$ cfsctl good store"
     assert len(lines) == len(RULES) + 2
-    assert re.fullmatch(r"good passes: \d+ rules kept, \d+ that do not concern it; 19 runs", lines[-1])
+    assert re.fullmatch(r"good passes: \d+ rules kept, \d+ that do not concern it; 20 runs", lines[-1])
     assert done.stderr == ""
     assert "goodlists passes: " in cfsctl("ext", "check", installed / "goodlists", "--strict").stdout
     report = json.loads(cfsctl("ext", "check", installed / "good", "--json", "--", "store").stdout)
@@ -160,6 +160,76 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # it has just ended
         return b""
+
+
+def test_ctrl_c_shows_what_was_found_so_far(installed: Path) -> None:
+    manifest = json.loads((installed / "p29deaf.json").read_text())
+    (installed / "p29deaf.json").write_text(json.dumps({**manifest, "colour": "red"}))
+    argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / "p29deaf")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any('"method":"cancel"' in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        report, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "cfsctl: extension p29deaf was interrupted")
+    assert "      warning: manifest: Additional properties are not allowed ('colour' was unexpected)\n" in report
+    assert "p29deaf was not checked to the end: " in report
+
+
+def test_what_comes_after_a_failure_is_not_run(installed: Path) -> None:
+    """What it needs may be missing then, and that would be told too, perhaps before the cause."""
+    manifest = json.loads((installed / "p43types.json").read_text())
+    words = ["store", "list", "fetch"]
+    [store] = manifest["commands"]
+    manifest["commands"] = [
+        {**store, "name": [word], "examples": [{**store["examples"][0], "command": f"cfsctl p43types {word}"}]}
+        for word in words
+    ]
+    (installed / "p43types.json").write_text(json.dumps(manifest))
+    told = cfsctl("ext", "check", installed / "p43types", status=1).stdout
+    assert [line for line in told.splitlines() if line.startswith("$")] == ["$ cfsctl p43types store"]
+    assert told.endswith("\nnot run, as they may need what the one before publishes: 'list', 'fetch'\n")
+    manifest["commands"][0]["repository"] = "read"
+    (installed / "p43types.json").write_text(json.dumps(manifest))
+    told = cfsctl("ext", "check", installed / "p43types", status=1).stdout
+    assert "$ cfsctl p43types list\n" in told
+    assert told.endswith(": 'fetch'\n")
+
+
+def test_times_of_files_of_examples_are_the_same_in_each_run(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    [store] = manifest["commands"]
+    store["arguments"] = [{"name": "tree", "kind": "path-read", "positional": True, "required": True}]
+    store["examples"] = [{"command": "cfsctl good store .", "offline": True, "files": {"a/b.txt": "hello\n"}}]
+    (installed / "good.json").write_text(json.dumps(manifest))
+    (installed / "good").write_text(
+        """#!/usr/bin/env python3
+import os
+from talk import Extension
+
+class Tree(Extension):
+    def publish(self, stream):
+        with open("dump", "w") as dump:
+            for name in "/", "/a", "/a/b.txt":
+                info = os.stat(self.request["params"]["arguments"]["tree"] + name)
+                mode = "100644" if "." in name else "40755"
+                dump.write(f"{name} 0 {mode} 1 0 0 0 0.{info.st_mtime_ns % 10**9} - - -\\n")
+        image = self.call("image.put", dump="dump")["id"]
+        self.call("publish", images=[{"id": image, "ref": "good/image"}])
+        super().publish(stream)
+
+Tree().main()
+"""
+    )
+    assert "good passes: " in cfsctl("ext", "check", installed / "good", "--strict").stdout
+
+
+def test_what_an_ordinary_run_writes_to_standard_error_is_shown(installed: Path) -> None:
+    good = installed / "good"
+    good.write_text(good.read_text() + "import sys\nprint('at line 8,\\nuninitialized value', file=sys.stderr)\n")
+    done = cfsctl("ext", "check", good, "--strict")
+    told = "'store' goes well, and writes to standard error; is it meant? uninitialized value"
+    assert done.stdout.splitlines()[-1] == told
 
 
 def test_a_result_schema_that_is_none(installed: Path) -> None:

@@ -13,7 +13,7 @@ from composefs.cli.frame import Command, Example, Group, json_option
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted
-from composefs.errors import ComposefsError, NotFoundError, UsageError
+from composefs.errors import CancelledError, ComposefsError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from composefs.ext.check.kit import Invocation
@@ -116,6 +116,8 @@ def _show(extension: Extension) -> None:
 
 FAILED = 1
 """The exit status of a check that failed, unless --json was given."""
+_MADE = 1_000_000_000
+"""When the files of examples were made, in seconds of Unix time."""
 _STATES = {"pass": "ok", "warn": "WARN", "fail": "FAIL", "unseen": "unseen", "needless": "-"}
 
 
@@ -150,6 +152,7 @@ def check(
     """
     from composefs.cli.progress import Reporting
     from composefs.ext.check.kit import check as run_kit
+    from composefs.ext.check.report import Report
 
     found = _found(extension)
     offline = [each for command in found.manifest.commands for each in command.examples if each.offline]
@@ -159,12 +162,21 @@ def check(
             f"the manifest of {found.name} has no offline examples",
             hint="say what to run: cfsctl ext check NAME -- COMMAND ARGS",
         )
-    with settings.observers() as observers, Reporting(observers, "check", f"checking {found.name}") as progress:
-        report = run_kit(found, invocations, trace=observers if settings.trace else None, report=progress)
+    report = Report(found.name, found.executable)
+    try:
+        with settings.observers() as observers, Reporting(observers, "check", f"checking {found.name}") as progress:
+            trace = observers if settings.trace else None
+            run_kit(found, invocations, trace=trace, progress=progress, report=report)
+    except (CancelledError, KeyboardInterrupt):
+        if report.findings and not as_json:
+            _show_report(report, verdict="was not checked to the end")
+        raise
     if as_json:
         print_json(report.as_json(strict=strict))
         return
-    _show_report(report, strict=strict)
+    _show_report(report, verdict="passes" if report.ok(strict=strict) else "does not pass")
+    if report.state(27) == "unseen" and not report.unfinished:
+        line("no publishing call was seen: check a command that publishes")
     if not report.ok(strict=strict):
         ctx.exit(FAILED)
 
@@ -217,6 +229,8 @@ def _example(extension: Extension, example: ManifestExample) -> Invocation:
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
+        for path in (*directory.rglob("*"), directory):  # times that may get into an image are the same in each run
+            os.utime(path, (_MADE, _MADE))
         before = os.getcwd()
         os.chdir(directory)
         try:
@@ -230,7 +244,7 @@ def _example(extension: Extension, example: ManifestExample) -> Invocation:
     return Invocation(text, prepare)
 
 
-def _show_report(report: Report, *, strict: bool) -> None:
+def _show_report(report: Report, *, verdict: str) -> None:
     from composefs.ext.check.rules import RULES
 
     for command in report.commands:
@@ -246,12 +260,13 @@ def _show_report(report: Report, *, strict: bool) -> None:
                     line(f"        {said}")
     found = list(states.values())
     counts = [f"{found.count(state)} {word}" for state, word in _COUNTED if state in found]
-    verdict = "passes" if report.ok(strict=strict) else "does not pass"
     line(f"{report.extension} {verdict}: {', '.join(counts)}; {counted(report.runs, 'run')}")
     for command in report.unfinished:
         line(f"the ordinary run of {command!r} does not go well: until it does, the others are not made")
-    if states[27] == "unseen" and not report.unfinished:
-        line("no publishing call was seen: check a command that publishes")
+    if skipped := report.skipped:
+        line(f"not run, as they may need what the one before publishes: {', '.join(map(repr, skipped))}")
+    for command, wrote in report.wrote.items():
+        line(f"{command!r} goes well, and writes to standard error; is it meant? {wrote}")
 
 
 _COUNTED: tuple[tuple[State, str], ...] = (

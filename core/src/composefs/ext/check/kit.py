@@ -64,21 +64,27 @@ def check(
     patience: float = PATIENCE,
     rules: Collection[int] | None = None,
     trace: Observers | None = None,
-    report: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    report: Report | None = None,
 ) -> Report:
     """Check an extension by these commands.
 
     ``patience`` are the seconds in which nothing may go on in an extension that owes an answer (`Silence`).
     With ``rules``, of the runs that are not ordinary only those are made which try one of them.  ``trace`` is shown
-    the conversations; ``report`` is told how many runs are done, of how many as far as is known.
+    the conversations; ``progress`` is told how many runs are done, of how many as far as is known.  ``report`` takes in
+    what is found, for who wants it should the check be interrupted.  After a command that writes and fails there are no
+    others: they may need what it publishes, and the consequences would hide the cause.
     Raises CancelledError when the user interrupts, and what making a repository raises.
     """
     with tempfile.TemporaryDirectory(prefix="cfsctl-check-", dir=temporary_place()) as directory:
-        kit = _Kit(extension, Path(directory), timeouts, patience, rules, trace or Observers(), report)
+        report = report or Report(extension.name, extension.executable)
+        kit = _Kit(extension, Path(directory), timeouts, patience, rules, trace or Observers(), progress, report)
         kit.check_manifest()
-        for invocation in invocations:
-            kit.check_command(invocation)
-        return kit.report
+        for number, invocation in enumerate(invocations, 1):
+            if not kit.check_command(invocation):
+                report.skipped += [each.text for each in invocations[number:]]
+                break
+        return report
 
 
 @dataclass
@@ -90,6 +96,7 @@ class _Kit:
     rules: Collection[int] | None
     trace: Observers
     progress: Callable[[int, int], None]
+    report: Report
 
     def __post_init__(self) -> None:
         self.total = 0
@@ -97,7 +104,6 @@ class _Kit:
         self.states = {SHA256: self.directory / "sha256", SHA512: self.directory / "sha512"}
         for algorithm, path in self.states.items():
             Repository.init(path, algorithm=algorithm, insecure=True)
-        self.report = Report(self.extension.name, self.extension.executable)
         if any(command.repository == "write" for command in self.extension.manifest.commands):
             self.report.applicable.add(27)
 
@@ -128,29 +134,46 @@ class _Kit:
     def _doubt(self, what: str) -> None:
         self.report.add([Finding(42, f"manifest: {what}", "the manifest", warning=True)])
 
-    def check_command(self, invocation: Invocation) -> None:
-        """Make an ordinary run and, if that goes well, all the others."""
+    def check_command(self, invocation: Invocation) -> bool:
+        """Make an ordinary run and, if that goes well, all the others; return whether later ones can build on it."""
         before = self.directory / "before"
         shutil.rmtree(before, ignore_errors=True)
         shutil.copytree(self.states[SHA256], before, symlinks=True)
         self.report.commands.append(invocation.text)
         self.total += 2
         plain = self._run(invocation, PLAIN)
+        writes = plain.command.repository == "write"
         if plain.failed or plain.answer is None or "result" not in plain.answer:
             self.report.unfinished.append(invocation.text)
-            return
-        self._run(invocation, PLAIN._replace(title="an ordinary run with --json and without a cache"), SHA512)
+            return not writes
+        if plain.stderr.strip():
+            self.report.wrote[invocation.text] = plain.stderr.strip().splitlines()[-1]
+        other = self._run(invocation, PLAIN._replace(title="an ordinary run with --json and without a cache"), SHA512)
         if plain.command.name in self.checked:
-            return
+            return not (writes and other.failed)
         self.checked.add(plain.command.name)
         if "object.put" in plain.calls:
             self.report.applicable.add(32)
         todo = [each for each in scenarios(plain) if self.rules is None or not set(each.rules).isdisjoint(self.rules)]
         self.total += len(todo)
         for scenario in todo:
-            found = self._run(invocation, scenario, copy_of=before, add=not scenario.single)
+            state = self.states[SHA256] if scenario.expect == "again" else before
+            found = self._run(invocation, scenario, copy_of=state, add=not scenario.single)
             if scenario.single:
                 self._tell_apart(invocation, scenario, found, before)
+            if scenario.expect == "same" and not found.failed:
+                self._compare(plain, found)
+        return not (writes and other.failed)
+
+    def _compare(self, plain: Watch, found: Watch) -> None:
+        """Doubt what an ordinary run made otherwise than another, which had all the same to make it of."""
+        for what, before, now in (
+            ("images that are published are", plain.images, found.images),
+            ("the content_type of streams is", plain.content_types, found.content_types),
+        ):
+            if now - before:  # less is a matter of the cache
+                message = f"{what} not the same in two runs: it is not to come from the clock, or from chance"
+                self.report.add([Finding(27, message, found.run, warning=True)])
 
     def _tell_apart(self, invocation: Invocation, scenario: Scenario, found: Watch, before: Path) -> None:
         """Say which part of a run with many was minded; if none is by itself, that all together are."""

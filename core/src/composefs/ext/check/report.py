@@ -33,7 +33,9 @@ class Report:
 
     ``tried`` counts the runs that put a rule to the test.  ``applicable`` are the rules that the extension, as far as
     it was seen, could have broken; one of these that was never tried makes a strict check fail.  ``unfinished`` are the
-    commands of which an ordinary run did not go well, so that no others were made.
+    commands of which an ordinary run did not go well, so that no others were made; ``skipped`` those after one that
+    writes, and failed.  ``wrote`` has, by command, the last line that an ordinary run which went well wrote to standard
+    error: no breach, but mostly not meant.
     """
 
     extension: str
@@ -43,6 +45,8 @@ class Report:
     applicable: set[int] = field(default_factory=set)
     commands: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    wrote: dict[str, str] = field(default_factory=dict)
     runs: int = 0
 
     def add(self, found: Iterable[Finding]) -> None:
@@ -78,6 +82,8 @@ class Report:
             "ok": self.ok(strict=strict),
             "commands": self.commands,
             "unfinished": self.unfinished,
+            "skipped": self.skipped,
+            "wrote": self.wrote,
             "runs": self.runs,
             "rules": [
                 {

@@ -26,6 +26,8 @@ _STORING = ("object.put", "stream.put", "image.put", "repo.copy", "publish")
 _KINDS = ("no_space", "busy", "corrupt", "io", "permission")
 _POINTS = 5
 _SAID = 300
+_STATES_TOLD = ("exists", "conflict", "not_found")
+"""What a command may say of what it has done before: the name is taken, or is not there any more."""
 _MISUNDERSTOOD = frozenset({18, 19, 20, 21, 22, 30, 43})
 """What is broken by a call that is made with what an answer would have had, had it been no error, or by waiting on."""
 
@@ -33,15 +35,15 @@ _MISUNDERSTOOD = frozenset({18, 19, 20, 21, 22, 30, 43})
 class Scenario(NamedTuple):
     """A run: what is done otherwise, the rules that it tries, and what must come of it.
 
-    ``same``: the command succeeds as ever; ``error``: it fails; ``row``, ``listing``: see `judge`; ``end``: the
-    process ends; ``unknown``: it refuses to speak versions of the future.  ``single`` are runs that tell which part of
-    this one was minded.
+    ``same``: the command succeeds as ever; ``again``: it does, or says that it has been there; ``error``: it fails;
+    ``row``, ``listing``: see `judge`; ``end``: the process ends; ``unknown``: it refuses to speak versions of the
+    future.  ``single`` are runs that tell which part of this one was minded.
     """
 
     title: str
     script: Script
     rules: tuple[int, ...]
-    expect: Literal["same", "error", "row", "listing", "end", "unknown"] = "same"
+    expect: Literal["same", "again", "error", "row", "listing", "end", "unknown"] = "same"
     single: tuple[Scenario, ...] = ()
 
 
@@ -71,8 +73,6 @@ def scenarios(plain: Watch) -> Iterator[Scenario]:
     yield Scenario("versions of the future alone", Script(only_unknown=True), (25,), "unknown")
     if plain.picked:
         yield Scenario("no features on offer", Script(bare=True), (25,))
-    if calls:
-        yield Scenario("answers that come late", Script(slow=True), (8,))
     if plain.files.stored:
         yield Scenario("a file that the core refuses", Script(refuse_row=True, slow=True), (32,), "row")
     if any(method in LISTINGS and f"{LISTINGS[method]}_into" not in params for method, params in _made(plain)):
@@ -87,6 +87,10 @@ def scenarios(plain: Watch) -> Iterator[Scenario]:
         yield Scenario(f"cancelled at {_call(plain, at)}", Script(cancel_at=at), (29,), "end")
     for at in (-1, 0, *_points(len(calls))):
         yield Scenario(f"the end of input at {_call(plain, at)}", Script(end_at=at), (29,), "end")
+    if calls:  # the last, so that what is made with the time of now has become another
+        yield Scenario("answers that come late", Script(slow=True), (8,))
+    if "publish" in calls:
+        yield Scenario("the same again, where it was published", Script(), (42,), "again")
 
 
 def _points(count: int) -> Sequence[int]:
@@ -148,6 +152,8 @@ def _judge_answer(scenario: Scenario, watch: Watch, answer: Message, why: str) -
             for image in watch.hidden_images:
                 what = f"the image {image} is in no images of publish, only in a stream: nobody can mount it"
                 watch.find(27, what, warning=True)
+        case "again" if result is None and kind not in _STATES_TOLD:
+            watch.find(rule, f"{scenario.title}: the command fails{why}", warning=True)
         case "error" if result is not None:
             watch.find(rule, f"{scenario.title}: the command succeeds all the same")
         case "error" if scenario.script.refuse is not None:

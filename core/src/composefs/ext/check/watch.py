@@ -50,6 +50,7 @@ class Watch:
     """The eyes of one run.  ``run`` describes it; ``files`` are the eyes on staging.
 
     ``calls`` are the methods called, in order, and ``params`` what with.  ``answer`` is what run was answered with.
+    ``images`` are the ids of those that were published, ``content_types`` those of the streams that were put.
     ``versions`` and ``features`` are those on offer that are known, ``ids`` those of initialize and run: as `Tap` says.
     """
 
@@ -65,6 +66,8 @@ class Watch:
         self.tried: set[int] = set()
         self.calls: list[str] = []
         self.params: list[Message] = []
+        self.images: set[JSONValue] = set()
+        self.content_types: set[str] = set()
         self.answer: Message | None = None
         self.welcomed: Message | None = None
         self.ended: Ended | None = None
@@ -266,8 +269,11 @@ class Watch:
         if wrong is not None:
             where = f"error{wrong.json_path.removeprefix('$')}"
             self.find(35, f"an answer has an error that is not as it should be: {where}: {wrong.message[:200]}")
-        elif error.get("data", {}).get("kind") not in KINDS and not self.refused:
+            return
+        if error.get("data", {}).get("kind") not in KINDS and not self.refused:
             self.find(35, f"an error has the kind {error.get('data', {}).get('kind')!r}", warning=True)
+        if "\n" in error["message"]:
+            self.find(35, "the message of an error has more than one line: users are shown one", warning=True)
 
     # Calls and answers, in the order in which the core serves them
 
@@ -349,8 +355,10 @@ class Watch:
             self.files.put(params, answer["result"], was_told=call.was_told)
         elif error is None and method == "stream.put":
             self._images[answer["result"]["id"]] = images
+            self.content_types.add(params["content_type"])
         elif error is None and method == "publish":
             self._published |= {row["id"] for key in ("streams", "images") for row in self.files.lists.get(key, ())}
+            self.images |= {row["id"] for row in self.files.lists.get("images", ())}
         elif error is not None and not self.refused and len(self.findings) == call.findings:
             rule = rule_broken(method, params, error)
             if rule is not None:
