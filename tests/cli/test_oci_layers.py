@@ -79,7 +79,8 @@ def test_a_layer_that_is_another_one(repo: Path) -> None:
 
 
 def test_a_layer_without_a_name(repo: Path) -> None:
-    assert "a layer's name cannot be empty" in cfsctl("--repo", repo, "oci", "layer", "", status=2).stderr
+    refused = cfsctl("--repo", repo, "oci", "layer", "", status=2)
+    assert "invalid value for 'DIFF_ID|NAME': an empty name" in refused.stderr
 
 
 def test_no_tar_on_a_terminal(repo: Path) -> None:

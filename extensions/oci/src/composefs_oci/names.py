@@ -82,9 +82,7 @@ def tag_ref(name: str) -> str:
 
 
 def layer_ref(name: str) -> str:
-    """Return the ref of a name given to a single layer; raise UsageError for none, as of an unset variable."""
-    if not name:
-        raise UsageError("a layer's name cannot be empty")
+    """Return the ref of a name given to a single layer."""
     return f"{_LAYER_REFS}/{name}"
 
 
