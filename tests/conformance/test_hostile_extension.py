@@ -212,7 +212,8 @@ def test_it_has_nothing_mounted_where_it_puts_a_link(
     for path in ("typed/mnt", "typed" + "/long" * 60 + "/mnt"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         done = cfsctl("--repo", place / "repo", "hostile", "mount", elsewhere, tmp_path / path, status=7)
-        assert done.stderr == f"cfsctl: refused: {tmp_path / path} is not a directory\n"
+        told = f"{tmp_path / path} was not a directory before extension hostile started"
+        assert done.stderr == f"cfsctl: refused: {told}\n"
         assert (tmp_path / path).readlink() == elsewhere
         assert not os.path.ismount(elsewhere)
 

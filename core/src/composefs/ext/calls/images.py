@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from composefs import dumpfile, erofs
 from composefs.dumpfile.escape import find_bad_escape, unescape
 from composefs.errors import CorruptError, FormatError, PermissionDeniedError, TooLargeError, UsageError
@@ -170,5 +172,9 @@ def _typed_directory(context: Context, params: Message, key: str) -> str:
     if path not in context.directories:
         from composefs.mount.image import no_directory
 
-        raise no_directory(path)
+        error = no_directory(path)
+        if os.path.isdir(path):  # it will be one for the next command, too
+            error.message = f"{path} was not a directory before extension {context.manifest.name} started"
+            error.hint = "look at what it has put there"
+        raise error
     return f"/proc/self/fd/{context.directories[path]}"
