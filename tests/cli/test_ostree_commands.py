@@ -186,7 +186,7 @@ def test_the_ref_of_a_remote_is_told_to_who_leaves_the_remote_out(target: Target
 
 def test_untag_of_what_is_not_there(target: Target) -> None:
     for command in (("untag", ""), ("tag", BRANCH, "")):
-        assert "cannot be empty" in target.ostree(*command, status=2).stderr
+        assert "an empty name" in target.ostree(*command, status=2).stderr
     assert "'no/such' is not a known ostree ref" in target.ostree("untag", "no/such", status=3).stderr
 
 
