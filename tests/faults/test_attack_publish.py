@@ -102,5 +102,5 @@ def test_an_image_that_leads_to_another_object_than_it_says_gets_no_name(host: H
     looks = [call("image.objects", id=image)] if look else []
     answer = host.do(*looks, call("publish", images=[{"id": image, "ref": "bad/image"}]))[-1]
     assert kind_of(answer) == "invalid"
-    assert answer["message"].startswith(f"image {image} in {host.path}: malformed image: the file b'file' has")
+    assert answer["message"].startswith(f"image {image} in {host.path}: malformed image: the file 'file' has")
     host.assert_clean()
