@@ -14,7 +14,7 @@ import pytest
 from composefs.linux.closing import Descriptor
 from support import peers
 from support.commands import BIN, CFSCTL, cfsctl, mkcomposefs, run
-from support.mounts import mounted
+from support.mounts import NO_PATH, list_of_mounts, mounted, shown_by_descriptor
 
 pytestmark = pytest.mark.root
 
@@ -108,22 +108,31 @@ def test_paths_lead_where_the_kernel_goes(image: Path, mountpoint: Path, tmp_pat
         assert not os.path.ismount(tmp_path / place)
 
 
-def test_directories_by_descriptors(image: Path, mountpoint: Path, tmp_path: Path) -> None:
-    """They are those that were opened, whatever is mounted over them since, and show with their own paths."""
-    for name in ("upper", "work"):
-        (tmp_path / name).mkdir()
+@pytest.mark.parametrize("kernel", ["this", "before 6.14"])
+def test_directories_by_descriptors(image: Path, mountpoint: Path, tmp_path: Path, kernel: str) -> None:
+    """They are those that were opened, whatever is mounted over them since, and show with their own paths.
+
+    A kernel before Linux 6.14, which refuses the descriptors, shows their numbers.
+    """
     names = ("a", "upper", "work", "mnt")
+    for name in names[1:3]:
+        (tmp_path / name).mkdir()
+    helper: list[str | Path] = [HELPER]
+    shown = [shown_by_descriptor(tmp_path / name) for name in names]
+    if kernel != "this":
+        refused = ("-e", "trace=fsconfig", "-e", "inject=fsconfig:error=EBADF:when=10..14+2")
+        helper = [peers.require("strace"), "-qqq", "-o", tmp_path / "log", *refused, HELPER]
+        shown = [NO_PATH] * 4
     with ExitStack() as stack:
         fds = [stack.enter_context(Descriptor(os.open(tmp_path / name, os.O_PATH))) for name in names]
         stack.enter_context(mounted(tmp_path / "a", "-t", "tmpfs", "tmpfs"))
         paths = [f"/proc/self/fd/{fd}" for fd in fds]
         options = "basedir={},upperdir={},workdir={}".format(*paths)
-        run(HELPER, "-o", options, image, paths[-1], pass_fds=fds)
+        run(*helper, "-o", options, image, paths[-1], pass_fds=fds)
         assert (mountpoint / "one").read_bytes() == CONTENT * 10
         (mountpoint / "new").touch()
     assert (tmp_path / "upper/new").exists()
-    shown = f",datadir+={tmp_path}/a,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
-    assert shown in Path("/proc/self/mountinfo").read_text()
+    assert ",datadir+={},upperdir={},workdir={},".format(*shown) in list_of_mounts()
 
 
 def test_verity_is_demanded_of_every_kernel(image: Path, mountpoint: Path, tmp_path: Path) -> None:
@@ -220,12 +229,16 @@ def test_what_the_kernel_lacks(
 def test_what_the_kernel_says_of_a_failure_is_told(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
-    options = f"{both(tmp_path)},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
-    with mounted(tmp_path / "upper", "--bind", "-o", "ro", str(tmp_path / "upper")):
-        refused = run(HELPER, "-o", options, image, mountpoint, status=1)
-    step = f"mount.composefs: mounting {image}: overlayfs parameter upperdir={tmp_path}/upper: Invalid argument: "
-    assert refused.stderr.startswith(step)
-    assert "read-only" in refused.stderr.removeprefix(step)
+    upper = tmp_path / "upper"
+    step = f"mount.composefs: mounting {image}: overlayfs parameter upperdir={upper}: Invalid argument: "
+    with mounted(upper, "--bind", "-o", "ro", str(upper)), Descriptor(os.open(upper, os.O_PATH)) as fd:
+        for path in (upper, f"/proc/self/fd/{fd}"):
+            options = f"{both(tmp_path)},upperdir={path},workdir={tmp_path}/work"
+            refused = run(HELPER, "-o", options, image, mountpoint, status=1, pass_fds=[fd])
+            assert refused.stderr.startswith(step)
+            said = refused.stderr.removeprefix(step)
+            assert "read-only" in said
+            assert str(upper) in said
 
 
 @pytest.mark.parametrize("name", ["short", "long/" * 60], ids=["short", "long"])

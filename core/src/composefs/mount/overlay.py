@@ -75,10 +75,10 @@ def _configure(context: mountapi.Context, lower: str, options: Options, what: st
         except OSError as error:
             if error.errno == errno.EINVAL and name in ("lowerdir+", "datadir+"):
                 return False
-            messages = context.messages()
+            shown = os.path.realpath(value) if os.path.isabs(value) else value
+            messages = [line.replace(error.filename or shown, shown) for line in context.messages()]
             if error.errno == errno.EINVAL and name == "verity" and options.verity == "try":
                 continue
-            shown = os.path.realpath(value) if os.path.isabs(value) else value
             raise failure(error, what, f"overlayfs parameter {name}={shown}", "overlay", messages) from error
     return True
 
@@ -90,7 +90,10 @@ def _absolute(directory: str | os.PathLike[str]) -> str:
 
 
 def _set(context: mountapi.Context, name: str, value: str) -> None:
-    """Set a parameter; a path that is too long, or itself a descriptor's, by a descriptor.  Raises ``OSError``."""
+    """Set a parameter; a path that is too long, or itself a descriptor's, by a descriptor.
+
+    Raises ``OSError``, whose ``filename`` is what the kernel calls such a path in its messages.
+    """
     # Of these alone the kernel takes a backslash for an escape.
     text = value.replace("\\", r"\\") if name in ("upperdir", "workdir") else value
     if len(os.fsencode(text)) <= mountapi.LONGEST_STRING and not value.startswith("/proc/self/fd/"):
@@ -101,7 +104,13 @@ def _set(context: mountapi.Context, name: str, value: str) -> None:
             context.descriptor(name, fd)  # the list of mounts has its path then
         except OSError:  # or it says better why not
             context.messages()
-            context.string(name, f"/proc/self/fd/{fd}")
+            path = f"/proc/self/fd/{fd}"
+            # The list of mounts has that before Linux 6.14, as by its own path an extension could put a link there.
+            try:
+                context.string(name, path)
+            except OSError as error:
+                error.filename = path
+                raise
 
 
 def _mount_legacy(lower: str, options: Options, mountpoint: str, what: str) -> None:
