@@ -314,17 +314,24 @@ def test_who_is_ended_leaves_no_image_in_a_temporary_place(
     assert os.path.ismount(mountpoint) == (call == "umount2")
 
 
+@pytest.mark.parametrize("name", ["mount.composefs", "cfsctl"])
 def test_who_is_ended_before_it_is_unmounted_leaves_none_either(
-    image: Path, mountpoint: Path, tmp_path: Path, environment: Path
+    image: Path, mountpoint: Path, tmp_path: Path, environment: Path, name: str
 ) -> None:
+    """In the last of all calls before that: nothing may be asked of the kernel in between."""
     log = tmp_path / "log"
-    strace = (peers.require("strace"), "-qqq", "-o", log, "-e", "trace=newfstatat,umount2")
-    command = (HELPER, "-o", both(tmp_path), image, mountpoint)
+    strace = (peers.require("strace"), "-qqq", "-o", log)
+    command: list[object] = [HELPER, "-o", both(tmp_path), image, mountpoint]
+    if name == "cfsctl":
+        repo = repository_of(image, tmp_path)
+        command = [CFSCTL, "--repo", repo, "mount", "--fuse", "no", "refs/os/1", mountpoint]
     for _ in range(2):  # once Python has compiled all of it, each run makes the same calls
         run(*strace, *command)
         cfsctl("umount", mountpoint)
-    last = log.read_text().partition("umount2(")[0].count("newfstatat(")
-    run(*strace, "-e", f"inject=newfstatat:signal=TERM:when={last}", *command, status=143)
+    before = [line.partition("(")[0] for line in log.read_text().partition("umount2(")[0].splitlines()]
+    which = f"{before[-1]}:signal=TERM:when={before.count(before[-1])}"
+    run(*strace, "-e", f"inject={which}", *command, status=143)
+    assert log.read_text().partition("--- SIGTERM ")[0].count("move_mount(") == 2
     assert str(environment) not in Path("/proc/self/mountinfo").read_text().replace(f"lowerdir+={environment}", "")
     assert os.listdir(environment / "tmp") == []
 
