@@ -210,33 +210,58 @@ def test_it_has_nothing_mounted_where_it_puts_a_link(
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (tmp_path / "typed").mkdir()
     for path in ("typed/mnt", "typed" + "/long" * 60 + "/mnt"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        done = cfsctl("--repo", place / "repo", "hostile", "mount", elsewhere, tmp_path / path, status=7)
-        told = f"{tmp_path / path} was not a directory before extension hostile started"
-        assert done.stderr == f"cfsctl: refused: {told}\n"
-        assert (tmp_path / path).readlink() == elsewhere
+        typed = tmp_path / path
+        typed.parent.mkdir(parents=True, exist_ok=True)
+        done = cfsctl("--repo", place / "repo", "hostile", "mount", "--moved=path", elsewhere, typed, status=7)
+        assert done.stderr == f"cfsctl: refused: {typed} is not what it was before extension hostile started\n"
+        assert typed.readlink() == elsewhere
         assert not os.path.ismount(elsewhere)
 
 
 @pytest.mark.root
-def test_what_it_moves_away_is_still_what_was_typed(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moved", [None, "path", "upperdir"])
+def test_it_has_nothing_mounted_at_a_link_instead_of_what_was_typed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: str | None
 ) -> None:
-    """Also by a link that the user typed."""
+    """Nor with its upper directory there; but links that the user typed are followed."""
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(place / "ext"))
     for name in ("elsewhere", "typed/mnt", "typed/upper", "typed/work"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "link").symlink_to("typed")
     typed = tmp_path / "link"
-    options = ("--spare", typed / "spare", "--upperdir", typed / "upper", "--workdir", typed / "work")
-    done = cfsctl("--repo", place / "repo", "hostile", "mount", tmp_path / "elsewhere", typed / "mnt", *options)
-    moved = tmp_path / "typed/mnt-moved"
+    command = ["--repo", place / "repo", "hostile", "mount", *([f"--moved={moved}"] if moved else [])]
+    command += [
+        f"--spare={typed}/spare",
+        f"--upperdir={typed}/upper",
+        f"--workdir={typed}/work",
+        tmp_path / "elsewhere",
+        typed / "mnt",
+    ]
+    if moved is not None:
+        what = typed / {"path": "mnt"}.get(moved, "upper")
+        told = f"cfsctl: refused: {what} is not what it was before extension hostile started\n"
+        assert cfsctl(*command, status=7).stderr == told
+        assert not os.path.ismount(typed / "mnt")
+        return
+    assert cfsctl(*command).stderr == ""
     try:
-        assert done.stderr == ""
-        (moved / "new").touch()
-        assert os.listdir(tmp_path / "elsewhere") == []
-        assert os.listdir(tmp_path / "typed/upper-moved") == ["new"]
-        layers = f",upperdir={tmp_path}/typed/upper-moved,workdir={tmp_path}/typed/work,"
+        (typed / "mnt/new").touch()
+        assert os.listdir(tmp_path / "typed/upper") == ["new"]
+        layers = f",upperdir={tmp_path}/typed/upper,workdir={tmp_path}/typed/work,"
         assert layers in Path("/proc/self/mountinfo").read_text()
     finally:
-        run("umount", moved)
+        run("umount", tmp_path / "typed/mnt")
+
+
+def test_it_has_no_other_repository_read_than_what_was_typed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(place / "ext"))
+    typed, spare = tmp_path / "typed/repo", tmp_path / "typed/spare"
+    typed.parent.mkdir()
+    for each in (tmp_path / "elsewhere", typed):
+        cfsctl("init", "--insecure", each)
+    command = ("--repo", place / "repo", "hostile", "read", f"--spare={spare}")
+    assert cfsctl(*command, tmp_path / "elsewhere", typed).stderr == ""
+    refused = cfsctl(*command, "--moved=path", tmp_path / "elsewhere", typed, status=7)
+    assert refused.stderr == f"cfsctl: refused: {typed} is not what it was before extension hostile started\n"

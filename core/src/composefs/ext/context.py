@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,6 @@ class Context:
     whatever its answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed
     on; ``log_lines`` is how many log lines have come.
 
-    ``directories`` are those that the user typed, if the command may mount: O_PATH descriptors by the typed paths.
     ``resources`` are closed when the conversation ends.
     """
 
@@ -53,7 +53,7 @@ class Context:
         if self.options.erofs_default is not None:
             self.erofs_default = self.options.erofs_default
         self.limits = launched.limits
-        self.directories = launched.directories
+        self._places = launched.places
         self.private_fd = launched.staging.private
         self.observer = observer
         self.cancelled = False
@@ -99,10 +99,24 @@ class Context:
         if path not in self._sources:
             from composefs.repository import Repository
 
-            self._sources[path] = self.resources.enter_context(
-                Repository.open(path, wait=self.options.wait, interrupted=self.interrupted)
-            )
+            source = Repository.open(path, wait=self.options.wait, interrupted=self.interrupted)
+            self.resources.enter_context(source)
+            self.check_place(path, source.store.root)
+            self._sources[path] = source
         return self._sources[path]
+
+    def check_place(self, path: str, fd: int) -> None:
+        """Check that what was opened is what was at a typed path before the extension started, for it may change that.
+
+        It may write to the directory of a path that is not there, and put a link to anything in the place of any other.
+        """
+        status = os.fstat(fd)
+        if self._places.get(path) != (status.st_dev, status.st_ino):
+            raise PermissionDeniedError(
+                f"{path} is not what it was before extension {self.manifest.name} started",
+                subject=path,
+                hint="look at what it has put there",
+            )
 
     def own_stream(self, name: str) -> str:
         """Check that the manifest lets this extension name a stream so."""

@@ -41,7 +41,7 @@ _MAX_NAME = 255
 class Launched(NamedTuple):
     """A running extension and what belongs to its run.
 
-    ``directories`` are those that the user typed for a command that may mount, as O_PATH descriptors by their paths;
+    ``places`` has the device and inode of what was at the paths that the user typed before the extension started;
     ``cache`` is the path of the extension's own cache or None.
     """
 
@@ -49,7 +49,7 @@ class Launched(NamedTuple):
     repository: Repository | None
     options: RunOptions
     limits: Limits
-    directories: dict[str, int]
+    places: dict[str, tuple[int, int]]
     staging: Staging
     cache: str | None
     account: Account | None
@@ -103,7 +103,8 @@ def launch(
         raise without_proc(f"running extension {extension.name}")
     descriptors = _user_descriptors(line.command, options.stdio)
     store = None if repository is None else repository.store
-    with _typed_directories(line) as directories, Interrupts() as interrupts, Staging.create(store) as staging:
+    with Interrupts() as interrupts, Staging.create(store) as staging:
+        places = _places(line)
         account = None if options.account is None else account_of(options.account)
         if account is not None:
             account.give(staging.work_fd)
@@ -139,8 +140,7 @@ def launch(
         interrupts.kill = process.kill_group
         error_text = ErrorText(process.stderr, extension.name, options.stdio.stderr)
         launched = Launched(
-            *(line, repository, options, limits, directories, staging),
-            *(cache, account, interrupts, process, error_text),
+            *(line, repository, options, limits, places, staging, cache, account, interrupts, process, error_text)
         )
         try:
             yield launched
@@ -148,18 +148,13 @@ def launch(
             launched.end()
 
 
-@contextmanager
-def _typed_directories(line: CommandLine) -> Iterator[dict[str, int]]:
-    """Open what may be mounted at before the extension starts, which may put a link to any place where it may write."""
-    directories: dict[str, int] = {}
-    try:
-        for path in line.typed("path-read", "path-write") if "mount" in line.command.permissions else ():
-            with suppress(OSError):  # it is no directory, which image.mount says
-                directories[path] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        yield directories
-    finally:
-        for fd in directories.values():
-            os.close(fd)
+def _places(line: CommandLine) -> dict[str, tuple[int, int]]:
+    places: dict[str, tuple[int, int]] = {}
+    for path in line.typed("path-read", "path-write"):
+        with suppress(OSError):  # what is not there yet the extension may make, but not have read or mounted at
+            status = os.stat(path)
+            places[path] = status.st_dev, status.st_ino
+    return places
 
 
 def _user_descriptors(command: Command, stdio: Stdio) -> dict[int, int]:

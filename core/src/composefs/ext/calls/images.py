@@ -169,12 +169,12 @@ def _typed_directory(context: Context, params: Message, key: str) -> str:
     path = string(params, key)
     if path not in context.line.typed("path-read", "path-write"):
         raise PermissionDeniedError(f"{key} {path} is no path that the user gave", subject=path)
-    if path not in context.directories:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         from composefs.mount.image import no_directory
 
-        error = no_directory(path)
-        if os.path.isdir(path):  # it will be one for the next command, too
-            error.message = f"{path} was not a directory before extension {context.manifest.name} started"
-            error.hint = "look at what it has put there"
-        raise error
-    return f"/proc/self/fd/{context.directories[path]}"
+        raise no_directory(path) from None
+    context.resources.callback(os.close, fd)
+    context.check_place(path, fd)
+    return f"/proc/self/fd/{fd}"
