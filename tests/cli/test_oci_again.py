@@ -132,6 +132,13 @@ def test_a_platform_that_an_index_spells_in_its_own_way(tmp_path: Path, repo: Pa
     assert offered in the_error("--repo", repo, "oci", "pull", source, "--platform=linux/riscv64", status=3)
     for name in ("Linux/S390X", "linux/s390x"):
         assert cfsctl("--repo", repo, "oci", "pull", source, "app", f"--platform={name}").stderr == ""
+    both = [
+        layout.image(tar(a=name.encode()), architecture=name, platform={"os": "linux", "architecture": name})
+        for name in ("S390X", "s390x")
+    ]
+    layout.add(layout.index(*both), "2")
+    source = f"oci:{layout.write(tmp_path / 'both')}:2"
+    assert pull(repo, source, "app", "--platform=linux/s390x")["manifest"] == both[1]["digest"]
 
 
 def test_an_image_of_docker_is_kept_as_oci(tmp_path: Path, repo: Path) -> None:

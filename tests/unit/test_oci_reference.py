@@ -154,6 +154,9 @@ def test_other_transports_are_told_how(transport: str) -> None:
         ("Linux/x86_64", Platform("linux", "amd64")),
         ("linux/arm64/v8", Platform("linux", "arm64", "v8")),
         ("linux/aarch64", Platform("linux", "arm64")),
+        ("linux/armhf", Platform("linux", "arm", "v7")),
+        ("linux/armel", Platform("linux", "arm", "v6")),
+        ("linux/arm/V7", Platform("linux", "arm", "v7")),
     ],
 )
 def test_platforms_are_read(text: str, expected: Platform) -> None:
@@ -198,6 +201,25 @@ def test_the_best_variant_is_chosen(offered: list[str], wanted: str, expected: l
 )
 def test_platforms_are_the_same_however_they_are_spelled(system: str, architecture: str, wanted: str) -> None:
     assert best([(Platform(system, architecture), "it")], parse_platform(wanted)) == ["it"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "wanted", "expected"),
+    [
+        (["linux/S390X", "linux/s390x"], "linux/s390x", ["linux/s390x"]),
+        (["linux/x86_64", "linux/amd64"], "linux/x86_64", ["linux/amd64"]),
+        (["linux/AArch64", "linux/arm64/v8"], "linux/arm64", ["linux/arm64/v8"]),
+        (["linux/armel", "linux/arm/v7"], "linux/arm", ["linux/arm/v7"]),
+        (["linux/armel", "linux/armhf"], "linux/arm", ["linux/armhf"]),
+        (["linux/armel", "linux/armhf"], "linux/arm/v6", ["linux/armel"]),
+        (["linux/armhf"], "linux/arm/v6", []),
+        (["linux/arm/V7"], "linux/arm/v7", ["linux/arm/V7"]),
+        (["linux/S390X", "Linux/s390x"], "linux/s390x", ["linux/S390X", "Linux/s390x"]),
+    ],
+)
+def test_names_of_go_are_chosen_before_others(offered: list[str], wanted: str, expected: list[str]) -> None:
+    candidates = [(Platform(*text.split("/")), text) for text in offered]
+    assert best(candidates, parse_platform(wanted)) == expected
 
 
 def test_this_machine_has_a_platform() -> None:

@@ -45,7 +45,16 @@ _MACHINES = {
 _OF_32_BITS = {"x86_64": "i686", "aarch64": "armv8l"}
 """What runs on a machine whose programs are of 32 bits, though its kernel is of 64."""
 
-_ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
+_ALIASES = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "i386": ("386", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+"""Other names, as containerd reads them: Go's architecture, and the variant that the name itself says."""
+
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 """What an architecture without a variant means."""
 
@@ -70,9 +79,10 @@ class Platform(NamedTuple):
 
     @property
     def normal(self) -> Platform:
-        """The same with Go's names: in small letters, amd64 for x86_64."""
-        architecture = self.architecture.lower()
-        return self._replace(os=self.os.lower(), architecture=_ALIASES.get(architecture, architecture))
+        """The same with Go's names: in small letters, amd64 for x86_64, arm/v7 for armhf."""
+        architecture, variant = self.architecture.lower(), self.variant.lower()
+        architecture, own = _ALIASES.get(architecture, (architecture, ""))
+        return Platform(self.os.lower(), architecture, own or variant)
 
 
 def native() -> Platform:
@@ -97,14 +107,16 @@ def parse_platform(text: str) -> Platform:
 def best(candidates: Sequence[tuple[Platform, T]], wanted: Platform) -> list[T]:
     """Return those of the candidates that fit best, in their order: several only if nothing tells them apart.
 
-    The same system and architecture are needed, however a candidate spells them.  Of the variants the wanted one is
-    best, then earlier ones, the latest first.
+    The same system and architecture are needed.  Candidates with other names than Go's count where none with Go's fits.
+    Of the variants the wanted one is best, then earlier ones, the latest first.
     """
-    fitting = [
-        (_distance(platform, wanted), value) for platform, value in candidates if platform.normal[:2] == wanted[:2]
-    ]
-    nearest = min((distance for distance, _ in fitting if distance is not None), default=None)
-    return [value for distance, value in fitting if distance is not None and distance == nearest]
+    fitting = []
+    for platform, value in candidates:
+        normal = platform.normal
+        if normal[:2] == wanted[:2] and (distance := _distance(normal, wanted)) is not None:
+            fitting.append(((platform != normal, distance), value))
+    nearest = min((key for key, _ in fitting), default=None)
+    return [value for key, value in fitting if key == nearest]
 
 
 def _distance(platform: Platform, wanted: Platform) -> int | None:
