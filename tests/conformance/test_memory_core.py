@@ -61,6 +61,10 @@ REFUSED = {
     "a symlink": (put(name="link"), "usage"),
     "a file of another size": (put(size=4), "corrupt"),
     "a file with another id": (put(expect=NOWHERE), "corrupt"),
+    "no list of files": (call("object.put", file=[]), "usage"),
+    "two lists of files": (call("object.put", files=[], files_file="hello"), "usage"),
+    "no list of ids": (call("object.has"), "usage"),
+    "two lists of ids": (call("object.has", ids=[], ids_file="hello"), "usage"),
     "a range that is before the file": (put(offset=-1, size=1), "usage"),
     "a range without a size": (put(offset=0), "usage"),
     "a range of a negative size": (put(offset=0, size=-1), "usage"),
@@ -149,6 +153,9 @@ def test_both_refuse_the_same(do: Do) -> None:
     text = json.dumps(steps).replace("OB/JECT", f"{object_id[:2]}/{object_id[2:]}").replace("OBJECT", object_id)
     answers = do(*json.loads(text.replace("STREAM", stream["id"]).replace("OTHER", other["id"])))
     assert dict(zip(REFUSED, map(kind, answers), strict=True)) == {case: each for case, (_, each) in REFUSED.items()}
+    told = dict(zip(REFUSED, answers, strict=True))
+    for case, key in (("no list of files", "files"), ("no list of ids", "ids")):
+        assert told[case]["message"] == f"give exactly one of {key}, {key}_file"
     streams, refs = do(call("stream.list"), call("ref.list"))
     assert [row["name"] for row in streams["streams"]] == ["bad-1"]
     assert [row["name"] for row in refs["refs"]] == ["bad/x"]

@@ -88,6 +88,12 @@ class MemoryRepository:
             return [json.loads(line) for line in self._read(params[f"{key}_file"]).splitlines()]
         return list(params.get(key, ()))
 
+    def _required(self, params: dict[str, Any], key: str) -> list[Any]:
+        """Return a list that must be there."""
+        if (key in params) == (f"{key}_file" in params):
+            raise UsageError(f"give exactly one of {key}, {key}_file")
+        return self._list(params, key)
+
     def _give(self, params: dict[str, Any], key: str, rows: Iterable[Any]) -> dict[str, Any]:
         rows = list(rows)
         if f"{key}_into" not in params:
@@ -99,7 +105,7 @@ class MemoryRepository:
 
     def _object_put(self, params: dict[str, Any]) -> dict[str, Any]:
         ends: dict[str, int] = {}  # of the last range of each pack
-        return self._give(params, "objects", [self._put_row(row, ends) for row in self._list(params, "files")])
+        return self._give(params, "objects", [self._put_row(row, ends) for row in self._required(params, "files")])
 
     def _put_row(self, row: dict[str, Any], ends: dict[str, int]) -> dict[str, Any]:
         try:
@@ -132,7 +138,7 @@ class MemoryRepository:
         return pack[offset : offset + size]
 
     def _object_has(self, params: dict[str, Any]) -> dict[str, Any]:
-        ids = self._list(params, "ids")
+        ids = self._required(params, "ids")
         sizes = self._list(params, "sizes") or [None] * len(ids)
         stored = ((self.objects.get(digest), size) for digest, size in zip(ids, sizes, strict=True))
         present = [data is not None and size in (None, len(data)) for data, size in stored]
