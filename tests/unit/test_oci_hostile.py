@@ -462,13 +462,18 @@ def test_maps_before_the_content(tmp_path: Path) -> None:
             lines(tmp_path, archive(version_1(b"", content)))
 
 
-def test_a_map_that_comes_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As very small members of a gzip file make it come: it is not read anew for each byte."""
+@pytest.mark.parametrize(("count", "piece"), [(1000, 1), (12_000, 4096)])
+def test_a_map_that_comes_in_small_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, piece: int
+) -> None:
+    """As very small members of a gzip file make it come: it is not read anew for each piece."""
     looked: list[int] = []
     read = expand.map_in_content
     monkeypatch.setattr(expand, "map_in_content", lambda *arguments: looked.append(1) or read(*arguments))
-    text = b"1000\n" + b"".join(b"%d\n1\n" % (2 * each) for each in range(1000))
-    Layers(tmp_path).add(archive(version_1(text, b"x" * 1000, size=2000)), piece=1)
+    text = b"%d\n" % count + b"".join(b"%d\n1\n" % (2 * each) for each in range(count))
+    layers = Layers(tmp_path)
+    layers.add(archive(version_1(text, b"x" * count, size=2 * count)), piece=piece)
+    assert b"x\0" * count in layers.objects.values()
     assert len(looked) < 9
 
 

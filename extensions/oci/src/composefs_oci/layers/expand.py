@@ -28,7 +28,8 @@ class Expander:
         self._fd = fd
         self._name = name
         self._pieces = None if sparse.pieces is None else iter(sparse.pieces)
-        self._head = b""
+        self._head = bytearray()
+        self._enough = 0
         self._skip = 0
         self._offset = self._left = 0
 
@@ -36,12 +37,17 @@ class Expander:
         """Take the next bytes of the content.  Raises FormatError."""
         if self._pieces is None:
             self._head += data
-            found = map_in_content(self._head, self._sparse.size, self._name)
+            if len(self._head) < self._enough:
+                return
+            data = bytes(self._head)
+            found = map_in_content(data, self._sparse.size, self._name)
             if found is None:
+                self._enough = 2 * len(data)  # not anew for each piece of a long map
                 return
             sparse, self._skip = found
             assert sparse.pieces is not None
-            self._pieces, data, self._head = iter(sparse.pieces), self._head, b""
+            self._pieces = iter(sparse.pieces)
+            self._head.clear()
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
@@ -65,6 +71,9 @@ class Expander:
 
     def finish(self) -> int:
         """Give the file its size and return that.  Raises FormatError if content is missing."""
+        if self._head:  # there may be a whole map, though less came than was waited for
+            self._enough = 0
+            self.write(b"")
         if self._pieces is None or self._skip or self._left or next(self._pieces, None) is not None:
             raise FormatError(f"{self._name}: there is less content than the map of the sparse file tells")
         os.ftruncate(self._fd, self._sparse.size)
