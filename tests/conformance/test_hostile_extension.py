@@ -24,6 +24,7 @@ from composefs.ext.errortext import MAX_ERROR_TEXT
 from composefs.linux import landlock
 from support.commands import CFSCTL, cfsctl, run
 from support.hosting import HERE, install
+from support.mounts import list_of_mounts, shown_by_descriptor
 
 SCOPES = 6
 """The version of Landlock that holds back all that is tried here (Linux 6.12)."""
@@ -247,8 +248,8 @@ def test_it_has_nothing_mounted_at_a_link_instead_of_what_was_typed(
     try:
         (typed / "mnt/new").touch()
         assert os.listdir(tmp_path / "typed/upper") == ["new"]
-        layers = f",upperdir={tmp_path}/typed/upper,workdir={tmp_path}/typed/work,"
-        assert layers in Path("/proc/self/mountinfo").read_text()
+        upper, work = (shown_by_descriptor(tmp_path / "typed" / name) for name in ("upper", "work"))
+        assert f",upperdir={upper},workdir={work}," in list_of_mounts()
     finally:
         run("umount", tmp_path / "typed/mnt")
 
