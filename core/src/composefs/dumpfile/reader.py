@@ -49,6 +49,8 @@ _DOTS = (b".", b"..")
 _NONE = (b"-", b"")  # C takes lines that end early.
 _BLANK = r" (a blank in a path is written \x20)"
 """Said of MODE, the first field looked at that a path with a blank in it puts out of place."""
+_TYPE = " (as in 100644 for a file, 40755 for a directory)"
+"""Said of a MODE that chmod would take."""
 _LINK = 0
 """The mode of a placeholder: the line was a hard link, whose target may be on a later line."""
 
@@ -361,7 +363,8 @@ def _mode(text: bytes) -> int:
         raise _BadLineError(f"MODE {_quoted(text)} is not an octal number{_BLANK}")
     mode = int(digits, 8)
     if mode & TYPE_MASK not in _TYPES or mode > _MAX_U32:
-        raise _BadLineError(f"MODE {_quoted(text)} has no known file type{_BLANK}")
+        hint = _TYPE if len(digits) in (3, 4) else _BLANK
+        raise _BadLineError(f"MODE {_quoted(text)} has no known file type{hint}")
     if len(digits) == len(text):
         return mode
     if mode & TYPE_MASK == stat.S_IFDIR:
