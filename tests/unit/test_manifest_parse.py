@@ -150,6 +150,8 @@ BAD = [
     (argument(kind="bool", positional=True), "bool is a flag"),
     (argument(kind="bool", repeatable=True), "bool is a flag"),
     (argument(dir="a"), "dir belongs to the kind ref"),
+    (argument(kind="ref", default=""), "default is an empty name"),
+    (argument(kind="ref", repeatable=True, default=["a", ""]), "default is an empty name"),
     (argument(kind="int", default="3"), "default does not fit the kind int"),
     (argument(kind="int", default=True), "default does not fit the kind int"),
     (argument(short="ab"), "short 'ab' does not fit"),

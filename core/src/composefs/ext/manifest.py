@@ -336,6 +336,8 @@ def _argument(reader: _Reader) -> Argument:
             raise reader.fail("default", f"does not fit the kind {kind}")
         if choices and not set(values) <= set(choices):
             raise reader.fail("default", "is none of the choices")
+        if kind == "ref" and "" in values:
+            raise reader.fail("default", "is an empty name")
     return argument
 
 
