@@ -178,22 +178,37 @@ def test_ctrl_c_shows_what_was_found_so_far(installed: Path) -> None:
 
 def test_what_comes_after_a_failure_is_not_run(installed: Path) -> None:
     """What it needs may be missing then, and that would be told too, perhaps before the cause."""
-    manifest = json.loads((installed / "p43types.json").read_text())
+    manifest = json.loads((installed / "p5prints.json").read_text())
     words = ["store", "list", "fetch"]
     [store] = manifest["commands"]
     manifest["commands"] = [
-        {**store, "name": [word], "examples": [{**store["examples"][0], "command": f"cfsctl p43types {word}"}]}
+        {**store, "name": [word], "examples": [{**store["examples"][0], "command": f"cfsctl p5prints {word}"}]}
         for word in words
     ]
-    (installed / "p43types.json").write_text(json.dumps(manifest))
-    told = cfsctl("ext", "check", installed / "p43types", status=1).stdout
-    assert [line for line in told.splitlines() if line.startswith("$")] == ["$ cfsctl p43types store"]
+    (installed / "p5prints.json").write_text(json.dumps(manifest))
+    told = cfsctl("ext", "check", installed / "p5prints", status=1).stdout
+    assert [line for line in told.splitlines() if line.startswith("$")] == ["$ cfsctl p5prints store"]
     assert told.endswith("\nnot run, as they may need what the one before publishes: 'list', 'fetch'\n")
     manifest["commands"][0]["repository"] = "read"
-    (installed / "p43types.json").write_text(json.dumps(manifest))
-    told = cfsctl("ext", "check", installed / "p43types", status=1).stdout
-    assert "$ cfsctl p43types list\n" in told
+    (installed / "p5prints.json").write_text(json.dumps(manifest))
+    told = cfsctl("ext", "check", installed / "p5prints", status=1).stdout
+    assert "$ cfsctl p5prints list\n" in told
     assert told.endswith(": 'fetch'\n")
+
+
+def test_what_comes_after_a_breach_that_does_no_harm_is_run(installed: Path) -> None:
+    """It has published in both repositories by then, and each command has mistakes of its own."""
+    manifest = json.loads((installed / "p40back.json").read_text())
+    [store] = manifest["commands"]
+    manifest["commands"] += [
+        {**store, "name": [word], "examples": [{**store["examples"][0], "command": f"cfsctl p40back {word}"}]}
+        for word in ("list", "fetch")
+    ]
+    (installed / "p40back.json").write_text(json.dumps(manifest))
+    report = json.loads(cfsctl("ext", "check", installed / "p40back", "--json").stdout)
+    words = ["store", "list", "fetch"]
+    assert (report["commands"], report["unfinished"], report["skipped"], report["runs"]) == (words, words, [], 6)
+    assert [rule["rule"] for rule in report["rules"] if rule["findings"]] == ["P-40"]
 
 
 def test_times_of_files_of_examples_are_the_same_in_each_run(installed: Path) -> None:

@@ -34,8 +34,8 @@ class Report:
     ``tried`` counts the runs that put a rule to the test.  ``applicable`` are the rules that the extension, as far as
     it was seen, could have broken; one of these that was never tried makes a strict check fail.  ``unfinished`` are the
     commands of which an ordinary run did not go well, so that no others were made; ``skipped`` those after one that
-    writes, and failed.  ``wrote`` has, by command, the last line that an ordinary run which went well wrote to standard
-    error: no breach, but mostly not meant.
+    writes, and had no result.  ``wrote`` has, by command, the last line that an ordinary run which went well wrote to
+    standard error: no breach, but mostly not meant.
     """
 
     extension: str

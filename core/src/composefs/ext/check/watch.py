@@ -100,6 +100,11 @@ class Watch:
         """Whether something worse than a warning was found."""
         return any(not each.warning for each in self.findings)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether run was answered with a result, whatever rules were broken."""
+        return self.answer is not None and "result" in self.answer
+
     # Lines
 
     def sent(self, line: bytes) -> None:
