@@ -176,6 +176,22 @@ def test_ctrl_c_shows_what_was_found_so_far(installed: Path) -> None:
     assert "p29deaf was not checked to the end: " in report
 
 
+def test_ctrl_c_is_told_where_nobody_reads_the_report(installed: Path) -> None:
+    """A pipe's other programs have been interrupted too."""
+    manifest = json.loads((installed / "p29deaf.json").read_text())
+    (installed / "p29deaf.json").write_text(json.dumps({**manifest, "colour": "red"}))
+    argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / "p29deaf")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any('"method":"cancel"' in line for line in process.stderr)
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+        status = process.wait(TIMEOUT)
+    assert (status, errors.splitlines()[-1]) == (130, "cfsctl: extension p29deaf was interrupted")
+
+
 def test_what_comes_after_a_failure_is_not_run(installed: Path) -> None:
     """What it needs may be missing then, and that would be told too, perhaps before the cause."""
     manifest = json.loads((installed / "p5prints.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,8 @@ def check(
             run_kit(found, invocations, trace=trace, progress=progress, report=report)
     except (CancelledError, KeyboardInterrupt):
         if report.findings and not as_json:
-            _show_report(report, verdict="was not checked to the end")
+            with suppress(BrokenPipeError):  # Ctrl-C ends who reads it, too
+                _show_report(report, verdict="was not checked to the end")
         raise
     if as_json:
         print_json(report.as_json(strict=strict))
