@@ -146,14 +146,14 @@ class _Kit:
         if done:  # for later ones even where a rule was broken, which was told then
             title = "an ordinary run with --json and without a cache"
             done = self._run(invocation, PLAIN._replace(title=title), SHA512, add=not plain.failed).succeeded
-        on = done or plain.command.repository != "write"
+        goes_on = done or plain.command.repository != "write"
         if plain.failed or not plain.succeeded:
             self.report.unfinished.append(invocation.text)
-            return on
+            return goes_on
         if plain.stderr.strip():
             self.report.wrote[invocation.text] = plain.stderr.strip().splitlines()[-1]
         if plain.command.name in self.checked:
-            return on
+            return goes_on
         self.checked.add(plain.command.name)
         if "object.put" in plain.calls:
             self.report.applicable.add(32)
@@ -166,7 +166,7 @@ class _Kit:
                 self._tell_apart(invocation, scenario, found, before)
             if scenario.expect == "same" and not found.failed:
                 self._compare(plain, found)
-        return on
+        return goes_on
 
     def _compare(self, plain: Watch, found: Watch) -> None:
         """Doubt what an ordinary run made otherwise than another, which had all the same to make it of."""
