@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -162,13 +164,20 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def test_ctrl_c_shows_what_was_found_so_far(installed: Path) -> None:
+@contextmanager
+def cancelled_check(installed: Path) -> Iterator[subprocess.Popen[str]]:
+    """Yield the check of an extension that does not mind being cancelled, just then; a warning was found before."""
     manifest = json.loads((installed / "p29deaf.json").read_text())
     (installed / "p29deaf.json").write_text(json.dumps({**manifest, "colour": "red"}))
     argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / "p29deaf")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any('"method":"cancel"' in line for line in process.stderr)
+        yield process
+
+
+def test_ctrl_c_shows_what_was_found_so_far(installed: Path) -> None:
+    with cancelled_check(installed) as process:
         process.send_signal(signal.SIGINT)
         report, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, errors.splitlines()[-1]) == (130, "cfsctl: extension p29deaf was interrupted")
@@ -178,13 +187,9 @@ def test_ctrl_c_shows_what_was_found_so_far(installed: Path) -> None:
 
 def test_ctrl_c_is_told_where_nobody_reads_the_report(installed: Path) -> None:
     """A pipe's other programs have been interrupted too."""
-    manifest = json.loads((installed / "p29deaf.json").read_text())
-    (installed / "p29deaf.json").write_text(json.dumps({**manifest, "colour": "red"}))
-    argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / "p29deaf")]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with cancelled_check(installed) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert any('"method":"cancel"' in line for line in process.stderr)
         process.stdout.close()
         process.send_signal(signal.SIGINT)
         errors = process.stderr.read()
