@@ -180,10 +180,7 @@ class FileFetch(Fetch):
         if self._unpacker is not None:
             self._unpacker.feed(data)
             return
-        if self._parts:
-            self._append(data)
-        else:
-            self._parts.append(data)
+        self._keep(data)
         if self._received > self._collected:
             self._unpack()
 

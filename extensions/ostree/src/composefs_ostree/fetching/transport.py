@@ -125,14 +125,11 @@ class Fetch:
         """Take bytes that are counted already; raise what is wrong with them."""
         if self._received > self.limit:
             raise TooLargeError(f"it is longer than {self.limit} bytes")
-        if self._parts:
-            self._append(data)
-        else:
-            self._parts.append(data)
+        self._keep(data)
 
-    def _append(self, data: bytes) -> None:
-        """Keep bytes behind those that came first, as which nearly all that is small comes whole."""
-        if len(data) >= _SMALL:
+    def _keep(self, data: bytes) -> None:
+        """Keep bytes; the first, as which nearly all that is small comes whole, stay as they came."""
+        if not self._parts or len(data) >= _SMALL:
             self._parts.append(data)
         elif isinstance(last := self._parts[-1], bytearray):
             last += data
