@@ -148,6 +148,25 @@ def test_arguments_arrive_typed_and_paths_absolute(tmp_path: Path) -> None:
     }
 
 
+def test_paths_lead_where_the_kernel_goes(tmp_path: Path) -> None:
+    """From a symlink to a directory .. leads to what is above that."""
+    (tmp_path / "elsewhere/below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/below")
+    (tmp_path / "elsewhere/file").touch()
+    got = answer(
+        "get", "http://host/a", "--into", "link/../new", "--source", f"{tmp_path}/./link/..//file", "-t", "dir=link/..",
+        "--source", "link/.",
+    )  # fmt: skip
+    elsewhere = str(tmp_path / "elsewhere")
+    assert got["arguments"]["into"] == f"{elsewhere}/new"
+    assert got["arguments"]["source"] == [f"{elsewhere}/file", str(tmp_path / "link")]
+    assert got["arguments"]["tree"] == f"dir={elsewhere}"
+    cfsctl("init", "--insecure", "link/../repo")
+    assert (tmp_path / "elsewhere/repo/meta.json").exists()
+    cfsctl("--repo", "link/../repo", "echo", "look")
+    cfsctl("echo", "look", env={**os.environ, "CFSCTL_REPO": "link/../repo"})
+
+
 def test_a_path_behind_a_word_needs_the_word_and_exists_and_is_completed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     assert "is none of dir=PATH, tar=PATH" in cfsctl("echo", "get", "x:y", "--tree", "secret", status=2).stderr

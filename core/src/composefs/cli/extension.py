@@ -21,6 +21,7 @@ from composefs.cli.output import STDOUT, print_json, print_json_file
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, printable
 from composefs.errors import ProtocolError, UsageError
+from composefs.linux.files import absolute
 from composefs.protocol.limits import MAX_INTEGER
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class AbsolutePath(Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path and make it absolute."""
-        path = os.path.abspath(super().convert(value, param, ctx))
+        path = absolute(super().convert(value, param, ctx))
         return _open_file(path) if self._there and _DESCRIPTOR.fullmatch(path) else path
 
 

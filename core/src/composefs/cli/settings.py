@@ -63,7 +63,7 @@ class Settings(NamedTuple):
             "erofs_version": None if version is None else int(version),
             "verbosity": options["verbose"] - options["quiet"],
             "color": colors[options["color"]],
-            "ext_read": tuple(map(os.path.abspath, options["ext_read"])),
+            "ext_read": _absolute(*options["ext_read"]) if options["ext_read"] else (),
         }
         as_given = {name: options[name] for name in cls._fields if name not in meant}
         return cls(**as_given, **meant)
@@ -73,7 +73,7 @@ class Settings(NamedTuple):
         if self.repo is not None:
             return self.repo
         if not self.user and not self.system and (path := os.environ.get(REPOSITORY_VARIABLE)):
-            return os.path.abspath(path)
+            return _absolute(path)[0]
         if self.system or (not self.user and os.geteuid() == 0):
             return SYSTEM_REPOSITORY
         path = os.path.expanduser(USER_REPOSITORY)
@@ -134,6 +134,12 @@ class Settings(NamedTuple):
 
         with self.observers() as observers, Reporting(observers, name, label) as report:
             yield report
+
+
+def _absolute(*paths: str) -> tuple[str, ...]:
+    from composefs.linux.files import absolute
+
+    return tuple(map(absolute, paths))
 
 
 def may_color() -> bool:

@@ -15,6 +15,7 @@ from composefs.linux.locks import lock
 
 __all__ = [
     "NewFile",
+    "absolute",
     "hold",
     "open_directory",
     "open_file",
@@ -32,6 +33,15 @@ __all__ = [
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SWEEP_SECONDS = 60.0  # how long a sweeper may take to remove one leftover that it locked
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return an absolute path without ``..``, which leads from a link to what is above its target, as in the kernel."""
+    parts = os.fspath(path).split("/")
+    if ".." in parts:
+        end = len(parts) - parts[::-1].index("..")
+        path = os.path.join(os.path.realpath("/".join(parts[:end])), *parts[end:])
+    return os.path.abspath(path)
 
 
 def open_directory(name: str, at: int) -> int:

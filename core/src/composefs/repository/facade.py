@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, ReadOnlyError, UnsupportedError, from_os_error
 from composefs.linux.closing import Closing
+from composefs.linux.files import absolute
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.setup import init
@@ -95,7 +96,7 @@ class Repository(Closing):
         is asked meanwhile whether to give up.  Raises NotFoundError, BusyError, CancelledError, FormatError,
         UnsupportedError and, for ``writable``, ReadOnlyError, before anything is done.
         """
-        path = os.path.abspath(path)
+        path = absolute(path)
         if path.startswith(("/proc/", "/dev/fd/")):
             path = os.path.realpath(path)  # what is open here; in an extension's process these lead to its own files
         root = metafile.open_root(path)

@@ -13,7 +13,7 @@ from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, UnsupportedError, from_os_error
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import NewFile, open_or_make_directory, random_name, sync_directory
+from composefs.linux.files import NewFile, absolute, open_or_make_directory, random_name, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.names import TEMPORARY_PREFIX
@@ -44,7 +44,7 @@ def init(
 
     A directory that it has made and then cannot use is gone again, unless somebody else uses it by then.
     """
-    path = os.path.abspath(path)
+    path = absolute(path)
     try:
         with _made_directory(path, wait) as root:
             legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
@@ -84,7 +84,7 @@ def reset(
     meta.json may be damaged.  Raises NotFoundError for a directory that is no repository, ExistsError when the objects
     have another algorithm, BusyError, and what :func:`init` raises; then the names are still there.
     """
-    path = os.path.abspath(path)
+    path = absolute(path)
     root = metafile.open_root(path)
     try:
         metafile.lock_root(root, f"the repository {path}", exclusive=True, wait=wait)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 
 import click
 
@@ -89,7 +88,7 @@ def command(
         with Repository.open(where, wait=settings.wait) as repository:
             print_json(
                 {
-                    "path": os.path.abspath(where),
+                    "path": str(repository.path),
                     "created": done == "initialized",
                     "upgraded": done == "upgraded",
                     "algorithm": repository.algorithm.meta_name,
