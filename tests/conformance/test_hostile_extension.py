@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs.ext.account import CACHE
+from composefs.ext.cache import CACHE
 from composefs.ext.errortext import MAX_ERROR_TEXT
 from composefs.linux import landlock
 from support.commands import CFSCTL, cfsctl, run

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256
-from composefs.ext.launch import _cache_name
+from composefs.ext.cache import cache_name
 from composefs.linux.prctl import set_child_subreaper
 from composefs.repository import Repository
 from composefs.repository.names import TEMPORARY_PREFIX
@@ -325,7 +325,7 @@ class Run:
     def _launcher(self, extension: str, prefix: Callable[..., list[str]], files: Iterable[str]) -> Path:
         """Make a directory where an extension has strace before it."""
         # The cache that the core would make: it is where an extension, confined as it is, can write a log.
-        cache = self._directory / "cache/composefs/ext" / extension / _cache_name(str(self.repository), SHA256.name)
+        cache = self._directory / "cache/composefs/ext" / extension / cache_name(str(self.repository), SHA256.name)
         cache.mkdir(parents=True)
         self._log = cache / "log"
         directory = self._directory / "ext"

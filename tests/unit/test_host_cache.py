@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from composefs.ext import launch
+from composefs.ext import cache
 from composefs.ext.account import Account
 
 OTHER = 54321
@@ -43,16 +43,15 @@ def test_who_gets_through_a_directory(monkeypatch: pytest.MonkeyPatch, mode: int
 
 @pytest.mark.root
 def test_no_cache_where_the_account_does_not_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    extension: Any = SimpleNamespace(name="some")
     parent = tmp_path / "cache"
-    monkeypatch.setattr(launch, "CACHE", str(parent))
+    monkeypatch.setattr(cache, "CACHE", str(parent))
     tmp_path.chmod(0o755)
-    ours = launch._cache(extension, None, None, account(os.geteuid()))
+    ours = cache.cache_directory("some", None, None, account(os.geteuid()))
     assert ours == f"{parent}/{os.geteuid()}/ext/some/none"
     assert stat.S_IMODE(parent.stat().st_mode) == 0o711
     parent.chmod(0o700)
-    assert launch._cache(extension, None, None, account(OTHER)) is None
-    assert launch._cache(extension, None, None, account(os.geteuid())) == ours
+    assert cache.cache_directory("some", None, None, account(OTHER)) is None
+    assert cache.cache_directory("some", None, None, account(os.geteuid())) == ours
 
 
 @pytest.mark.parametrize("who", [None, account(os.geteuid())], ids=["user", "account"])
@@ -62,8 +61,8 @@ def test_no_cache_that_somebody_takes_away_while_it_is_made(
     """Who made the directory first, where everybody may make one, could put one with contents of theirs back."""
     base = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(base))
-    monkeypatch.setattr(launch, "CACHE", str(base))
-    look = launch.distrust
+    monkeypatch.setattr(cache, "CACHE", str(base))
+    look = cache.distrust
 
     def look_while_it_is_away(path: str, user: int, home: str) -> str | None:
         if not base.exists():
@@ -74,6 +73,6 @@ def test_no_cache_that_somebody_takes_away_while_it_is_made(
         finally:
             away.rename(base)
 
-    monkeypatch.setattr(launch, "distrust", look_while_it_is_away)
-    assert launch._cache(SimpleNamespace(name="some"), None, None, who) is None  # type: ignore[arg-type]
+    monkeypatch.setattr(cache, "distrust", look_while_it_is_away)
+    assert cache.cache_directory("some", None, None, who) is None
     assert base.is_dir()

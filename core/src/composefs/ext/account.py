@@ -11,10 +11,7 @@ from composefs.errors import NotFoundError, PermissionDeniedError, UsageError
 from composefs.linux.capabilities import SETGID, SETUID, effective_capabilities
 from composefs.tuples import NamedTuple
 
-__all__ = ["CACHE", "Account", "account_of"]
-
-CACHE = "/var/cache/composefs"
-"""Where caches of extensions are that run under an account of their own; their homes are not ours to fill."""
+__all__ = ["Account", "account_of"]
 
 _MAX_PROCESSES = 4096
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from composefs.errors import Doing, PermissionDeniedError, UsageError, without_proc
-from composefs.ext.account import CACHE, Account, account_of
+from composefs.ext.account import Account, account_of
+from composefs.ext.cache import cache_directory
 from composefs.ext.commandline import CommandLine
-from composefs.ext.discovery import Extension
 from composefs.ext.environment import clean_environment
 from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
@@ -23,19 +23,14 @@ from composefs.ext.manifest import Command
 from composefs.ext.options import RunOptions, Stdio
 from composefs.ext.process import USER_STDIN, USER_STDOUT, Ended, Process, Program, spawn
 from composefs.ext.reach import reach_of
-from composefs.ext.trust import distrust
 from composefs.protocol.limits import Limits
 from composefs.repository.staging import Staging
 from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from composefs.repository import Repository
-    from composefs.repository.store import Store
 
 __all__ = ["Launched", "launch"]
-
-_MAX_NAME = 255
-"""Bytes of a file's name (NAME_MAX)."""
 
 
 class Launched(NamedTuple):
@@ -108,7 +103,7 @@ def launch(
         account = None if options.account is None else account_of(options.account)
         if account is not None:
             account.give(staging.work_fd)
-        cache = _cache(extension, store, options.cache_dir, account)
+        cache = cache_directory(extension.name, store, options.cache_dir, account)
         environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
         if account is not None:
             environment = account.environment(environment)
@@ -170,72 +165,3 @@ def _user_descriptors(command: Command, stdio: Stdio) -> dict[int, int]:
                 )
             descriptors[to] = fd
     return descriptors
-
-
-def _cache(extension: Extension, store: Store | None, base: str | None, account: Account | None) -> str | None:
-    """Make the directory private to extension, repository and account; None where there is no place for one.
-
-    What is in a cache is believed, so that nobody else may have put it there.
-    """
-    if base is None and account is not None:
-        base = f"{CACHE}/{account.uid}"
-    elif base is None:
-        home = os.environ.get("XDG_CACHE_HOME", "")
-        if not home.startswith("/"):  # to be ignored, says the XDG Base Directory Specification
-            home = os.path.join(os.environ.get("HOME", ""), ".cache")
-        if not home.startswith("/"):
-            return None
-        base = f"{home}/composefs"
-    parent = f"{base}/ext/{extension.name}"
-    directory = f"{parent}/{'none' if store is None else _cache_name(store.path, store.algorithm.name)}"
-    way = directory if account is None else parent  # the directory itself is the account's
-    if not _is_out_of_reach(way, missing=True):
-        return None
-    try:
-        _make_parents(parent, 0o700 if account is None else 0o711)
-        os.makedirs(directory, 0o700, exist_ok=True)
-        # Once more: what was missing somebody else may have made first, or have taken away since.
-        if not _is_out_of_reach(way, missing=False):
-            return None
-        if account is not None:
-            os.chown(directory, account.uid, account.gid, follow_symlinks=False)
-            return directory if account.reaches(parent) else None
-    except OSError:
-        return None
-    return directory if os.access(directory, os.W_OK) else None
-
-
-def _cache_name(repository: str, algorithm: str) -> str:
-    """Make a file name of a repository's path and of what its ids are, which may be another once it is made anew.
-
-    It is a digest only where that is too long: hashlib takes 4 ms to load.
-    """
-    path = os.path.realpath(repository).strip("/").replace("%", "%25").replace("/", "%2F")
-    name = f"{path}.{algorithm}"
-    if len(os.fsencode(name)) <= _MAX_NAME:
-        return name
-    import hashlib
-
-    return hashlib.sha256(os.fsencode(name)).hexdigest()
-
-
-def _make_parents(directory: str, mode: int) -> None:
-    """Make what is missing, with this mode whatever the umask is: an account gets through, nobody else may write."""
-    if os.path.isdir(directory):
-        return
-    _make_parents(os.path.dirname(directory), mode)
-    os.makedirs(directory, mode, exist_ok=True)
-    os.chmod(directory, mode)
-
-
-def _is_out_of_reach(directory: str, *, missing: bool) -> bool:
-    """Whether nobody else decides what is in a directory, or by a symlink on the way which one it is.
-
-    ``missing`` is the answer where the way to it is trusted as far as it is there.
-    """
-    try:
-        return distrust(os.path.abspath(directory), os.geteuid(), os.environ.get("HOME") or "/") is None
-    except FileNotFoundError:
-        return missing
-    except OSError:
-        return False
