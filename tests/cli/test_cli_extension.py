@@ -266,6 +266,19 @@ def test_the_repository_is_opened_as_the_manifest_asks(tmp_path: Path) -> None:
     assert answer("remote", "add")["repository"] is None
 
 
+def test_what_the_core_refuses_is_told_with_the_call_to_who_debugs(echo: Path) -> None:
+    (echo / "echo").write_text(
+        PROGRAM.replace('core.output("hello from echo\\n")', 'core.ref_get("echo/none").result()')
+    )
+    cfsctl("init", "--insecure", "repo")
+    [error] = cfsctl("--repo", "repo", "-v", "echo", "look", status=3).stderr.splitlines()[1:]
+    message = error.removeprefix("cfsctl: ").partition(" (")[0]
+    assert (
+        f"debug: echo: ref.get: {message}"
+        in cfsctl("--repo", "repo", "-vv", "echo", "look", status=3).stderr.splitlines()
+    )
+
+
 def test_trace_shows_the_conversation_with_secrets_redacted() -> None:
     trace = cfsctl("--trace", "echo", "get", "http://user:hunter2@host/").stderr
     assert any(line.startswith("-> ") and '"initialize"' in line for line in trace.splitlines())

@@ -161,10 +161,10 @@ class Conversation:
         answer: Message = {"jsonrpc": "2.0", "id": call_id}
         try:
             answer["result"] = self._call(method, params)
-        except ComposefsError as error:
-            answer["error"] = to_wire(error, code=METHOD_NOT_FOUND if _find(method) is None else None)
-        except OSError as error:
-            answer["error"] = to_wire(from_os_error(error, method))
+        except (ComposefsError, OSError) as error:
+            failure = error if isinstance(error, ComposefsError) else from_os_error(error, method)
+            answer["error"] = to_wire(failure, code=METHOD_NOT_FOUND if _find(method) is None else None)
+            self._log_failure(method, failure)
         self._channel.send(answer, answer=True)
         return None
 
@@ -194,11 +194,14 @@ class Conversation:
             # Nobody waits for an answer, but what the user asked for should not be lost behind a good result, nor
             # another message that says nothing without a word.  What went wrong first is told.
             context = self._context
-            name = context.manifest.name
             if method == "output" and isinstance(error, UsageError) and not context.options.json:
-                told = f"extension {name} gave output that is none: {error.message}"
+                told = f"extension {context.manifest.name} gave output that is none: {error.message}"
                 context.unwritten = context.unwritten or ProtocolError(told)
-            context.observer.log("debug", f"{name}: {method}: {error.message}")
+            self._log_failure(method, error)
+
+    def _log_failure(self, method: str, error: ComposefsError) -> None:
+        """Say which call it was, which the extension's own error does not when it passes this one on."""
+        self._context.observer.log("debug", f"{self._context.manifest.name}: {method[:100]}: {error.message}")
 
     def _take_answer(self, message: Message) -> Message | ComposefsError | None:
         if message.get("id") != self._awaited or type(message.get("id")) is not int:
