@@ -18,7 +18,7 @@ from composefs_oci import arrivals as module
 from composefs_oci.arrivals import Arrivals
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of
-from composefs_oci.image import described, layered, stacked
+from composefs_oci.image import merge_entries, stage, stage_layers
 from composefs_oci.layers import fetch
 from composefs_oci.layers.fetch import Job
 from composefs_oci.layers.stored import open_layer
@@ -59,11 +59,11 @@ def fetch_all(core: MemoryCore, layout: Path, jobs: dict[str, Job]) -> dict[str,
             if any(job.diff_id is None for job in jobs.values()):
                 result["streams"], result["counts"] = arrivals.wait_for_all()
                 return
-            image = described(client, stacked((digest, arrivals.entries(digest)) for digest in jobs))
-            result["dump"] = Path(client.staging.path_of(image.dump)).read_bytes()
-            assert image.has_usr
-            image = layered(client, [open_layer(client, digest, arrivals.wait(digest)) for digest in jobs])
-            assert Path(client.staging.path_of(image.dump)).read_bytes() == result["dump"]
+            tree = stage(client, merge_entries((digest, arrivals.entries(digest)) for digest in jobs))
+            result["dump"] = Path(client.staging.path_of(tree.dump)).read_bytes()
+            assert tree.has_usr
+            tree = stage_layers(client, [open_layer(client, digest, arrivals.wait(digest)) for digest in jobs])
+            assert Path(client.staging.path_of(tree.dump)).read_bytes() == result["dump"]
             result["streams"], result["counts"] = arrivals.wait_for_all()
         assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 

@@ -1,9 +1,9 @@
-"""From the layers of an image to composefs images of it.
+"""From the layers of an image to composefs images of it: merged, staged as one dump, made by the core.
 
 The core does to the tree what makes a container's files a system's (docs/protocol.md, P-39).
 
 composefs-rs 0.9.0 reads some archives in a way of its own.  An image that it sealed is found all the same, because
-:func:`find` tries its reading after ours.
+:func:`find_variant` tries its reading after ours.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from composefs_oci.variants import Sought, Variant, Xattrs
 
 __all__ = [
-    "Image",
-    "described",
-    "find",
+    "StagedTree",
+    "find_variant",
     "image_ids",
-    "layered",
     "layers_of",
-    "of_tree",
+    "merge_entries",
+    "merge_layers",
+    "naming_the_tree",
     "put_images",
-    "stacked",
-    "tree_of",
+    "stage",
+    "stage_layers",
 ]
 
 
-class Image(NamedTuple):
-    """A tree that has been described: the staged dump, and whether it has a /usr to take the root's metadata from."""
+class StagedTree(NamedTuple):
+    """An image's tree, written to staging: the dump's name there, and whether it has a /usr for the root's metadata."""
 
     dump: str
     has_usr: bool
@@ -70,78 +70,83 @@ def layers_of(core: Core, config: HeldConfig) -> Iterator[StoredLayer]:
     return open_layers(core, parse_config(document, f"the config {config.digest}").diff_ids)
 
 
-def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> Image:
-    """Put layers over each other, the lowest first, and stage what comes of it.
+def stage_layers(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> StagedTree:
+    """Merge layers, the lowest first, and stage the tree.  Raises FormatError, TooLargeError, CorruptError."""
+    return stage(core, merge_layers(layers, upstream=upstream))
 
-    Raises FormatError, TooLargeError, CorruptError.
+
+def stage(core: Core, root: Directory) -> StagedTree:
+    """Write a tree, given by its root, to staging.  Raises TooLargeError."""
+    return StagedTree(stage_tree(core, root), b"usr" in root.children)
+
+
+def merge_layers(layers: Iterable[StoredLayer], *, upstream: bool = False) -> Directory:
+    """Put layers over each other, the lowest first; return the tree's root.  Raises as :func:`stage_layers` does.
+
+    ``upstream`` reads and merges them as composefs-rs 0.9.0 does.
     """
-    return described(core, tree_of(layers, upstream=upstream))
+    return merge_entries(((layer.name, entries(layer, upstream=upstream)) for layer in layers), upstream=upstream)
 
 
-def tree_of(layers: Iterable[StoredLayer], *, upstream: bool = False) -> Directory:
-    """Put layers over each other; return the root of what comes of it.  Raises as :func:`layered` does."""
-    return stacked(((layer.name, entries(layer, upstream=upstream)) for layer in layers), upstream=upstream)
-
-
-def stacked(layers: Iterable[tuple[str, Iterable[tuple[Entry, Content]]]], *, upstream: bool = False) -> Directory:
-    """Put layers, given by name and entries, over each other; return the root.  Raises FormatError, TooLargeError."""
+def merge_entries(
+    layers: Iterable[tuple[str, Iterable[tuple[Entry, Content]]]], *, upstream: bool = False
+) -> Directory:
+    """Do what :func:`merge_layers` does with layers given by name and entries.  Raises FormatError, TooLargeError."""
     filesystem = Filesystem(upstream=upstream)
     for name, each in layers:
         filesystem.apply(name, each)
     return filesystem.root
 
 
-def described(core: Core, root: Directory) -> Image:
-    """Stage a tree.  Raises TooLargeError."""
-    return Image(stage_tree(core, root), b"usr" in root.children)
-
-
 @contextmanager
-def of_tree() -> Iterator[None]:
-    """Say of what the core finds wrong with a tree whose it is: a path alone could be one of this machine."""
+def naming_the_tree() -> Iterator[None]:
+    """Name the image's tree in what the core finds wrong with it: a path alone could be one of this machine."""
     try:
         yield
     except (FormatError, TooLargeError) as error:
         raise type(error)(f"the image's tree: {error.message}", hint=error.hint, subject=error.subject) from None
 
 
-def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Variant, str]:
-    """Have variants of an image made and stored, none named yet; return their ids."""
-    return dict(zip(wanted, _ids(core.image_put, image, wanted), strict=True))
+def put_images(core: Core, tree: StagedTree, wanted: Sequence[Variant]) -> dict[Variant, str]:
+    """Have variants of an image made of a tree and stored, none named yet; return their ids."""
+    return dict(zip(wanted, _ids(core.image_put, tree, wanted), strict=True))
 
 
-def image_ids(core: Core, image: Image, wanted: Sequence[Variant]) -> list[str]:
+def image_ids(core: Core, tree: StagedTree, wanted: Sequence[Variant]) -> list[str]:
     """Return the ids that variants of an image have; nothing is stored."""
-    return _ids(core.image_digest, image, wanted)
+    return _ids(core.image_digest, tree, wanted)
 
 
-def _ids(call: Callable[..., Pending[Any]], image: Image, wanted: Sequence[Variant]) -> list[str]:
+def _ids(call: Callable[..., Pending[Any]], tree: StagedTree, wanted: Sequence[Variant]) -> list[str]:
     """Call for each variant before the first answer is waited for."""
     pending = [
         call(
-            image.dump,
+            tree.dump,
             erofs_format=variant.erofs_format,
-            transforms=image.transforms(bootable=variant.bootable, xattrs=variant.xattrs),
+            transforms=tree.transforms(bootable=variant.bootable, xattrs=variant.xattrs),
         )
         for variant in wanted
     ]
-    with of_tree():
+    with naming_the_tree():
         return [answer.result()["id"] for answer in pending]
 
 
-def find(core: Core, layers: Iterable[StoredLayer], image: Image, sought: Sought) -> tuple[Variant, Image]:
-    """Find the variant that has the id, and the image to make it of; nothing is stored.
+def find_variant(
+    core: Core, layers: Iterable[StoredLayer], tree: StagedTree, sought: Sought
+) -> tuple[Variant, StagedTree]:
+    """Find the variant that has the id that is sought, and the tree to make it of; nothing is stored.
 
-    ``layers`` are read only if ``image`` is not it.  Raises CorruptError if there is none.
+    ``layers`` are those of ``tree``; only if none of its variants is the one they are read again, as composefs-rs reads
+    them.  Raises CorruptError if there is none.
     """
     tried = 0
     for upstream in (False, True):
         if upstream:
-            image = layered(core, layers, upstream=True)
-        ids = image_ids(core, image, sought.candidates)
+            tree = stage_layers(core, layers, upstream=True)
+        ids = image_ids(core, tree, sought.candidates)
         tried += len(ids)
         if sought.image in ids:
-            return sought.candidates[ids.index(sought.image)], image
+            return sought.candidates[ids.index(sought.image)], tree
     raise CorruptError(
         f"none of the {tried} combinations of format, attributes and reading gives the expected image {sought.image}",
         hint=sought.remedy,

@@ -7,7 +7,7 @@ from functools import cache
 
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.arrivals import Arrivals
-from composefs_oci.image import described, find, put_images, stacked
+from composefs_oci.image import find_variant, merge_entries, put_images, stage
 from composefs_oci.layers.stored import entries, open_layer
 
 TYPE_CHECKING = False
@@ -51,15 +51,15 @@ def make(
             )
             progress = core.progress("image")
             try:
-                root = stacked(coming)
+                root = merge_entries(coming)
             except (FormatError, TooLargeError) as error:
                 if error.subject is not None and error.subject in jobs:
                     arrivals.wait(error.subject)  # if the layer is damaged, that is what to say
                 raise
-            image = described(core, root)
-            made = put_images(core, image, images)
+            tree = stage(core, root)
+            made = put_images(core, tree, images)
             for each in sought:
-                variant, reading = find(core, map(stored, order), image, each)
-                made |= put_images(core, reading, [variant])
+                variant, its_tree = find_variant(core, map(stored, order), tree, each)
+                made |= put_images(core, its_tree, [variant])
             progress.finish()
         return made, *arrivals.wait_for_all()

@@ -23,7 +23,7 @@ from composefs_ext.fsverity import Hasher
 from composefs_oci.filesystem import Directory, Node
 from composefs_oci.formats.uki import command_line
 from composefs_oci.held import find_config
-from composefs_oci.image import layers_of, tree_of
+from composefs_oci.image import layers_of, merge_layers
 from composefs_oci.variants import mountable
 
 __all__ = ["prepare_boot"]
@@ -53,7 +53,7 @@ def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
         raise NotFoundError(f"{name} has no bootable image here", hint="pull it again with --bootable", subject=name)
     image = config.images[keys[0]]
     karg = _karg(core, image, is_format_2=".v1" not in keys[0])
-    root = tree_of(layers_of(core, config))
+    root = merge_layers(layers_of(core, config))
     found = next(_entries(core, root), None)
     if found is None:
         raise NotFoundError(f"{name} has nothing to boot: no kernel, unified image or boot entry", subject=name)

@@ -26,7 +26,7 @@ from composefs_oci.held import (
     open_manifest,
     read_bytes,
 )
-from composefs_oci.image import image_ids, layered
+from composefs_oci.image import image_ids, stage_layers
 from composefs_oci.layers.stored import open_layers
 from composefs_oci.names import digest_of_stream, manifest_stream
 from composefs_oci.variants import Variant, keyed_variants
@@ -212,9 +212,9 @@ class _Check:
     ) -> list[tuple[str, str, Variant]]:
         """Return the images that are not those of the layers, by one of the two readings; ``first``: format 0 or 1."""
         layers = open_layers(self._core, diff_ids)
-        image = self._try("image-check-failed", lambda: layered(self._core, layers, upstream=upstream))
+        tree = self._try("image-check-failed", lambda: stage_layers(self._core, layers, upstream=upstream))
         read = [each._replace(erofs_format=first) if each.erofs_format == 1 else each for _, _, each in rows]
-        ids = self._try("image-check-failed", lambda: image_ids(self._core, image, read))
+        ids = self._try("image-check-failed", lambda: image_ids(self._core, tree, read))
         return [row for row, made in zip(rows, ids, strict=True) if made != row[1]]
 
     def _try(self, kind: str, call: Callable[[], T]) -> T:

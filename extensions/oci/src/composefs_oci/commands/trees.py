@@ -5,7 +5,7 @@ from __future__ import annotations
 from composefs_ext import commands
 from composefs_ext.errors import NotFoundError
 from composefs_oci.held import find_config
-from composefs_oci.image import layered, layers_of, of_tree
+from composefs_oci.image import layers_of, naming_the_tree, stage_layers
 from composefs_oci.variants import mountable
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ def dump(request: Request, core: Core) -> dict[str, Any]:
     text = core.staging.new_name("text")
     with core.progress("tree"):
         staged, transforms = _stage(request, core)
-        with of_tree():
+        with naming_the_tree():
             size = core.image_dump(staged, text, transforms=transforms).result()
     core.output_file(text)
     return {"size": size}
@@ -33,7 +33,7 @@ def compute_id(request: Request, core: Core) -> dict[str, Any]:
     """Print the id that an image has, whether or not it was made."""
     with core.progress("tree"):
         staged, transforms = _stage(request, core)
-        with of_tree():
+        with naming_the_tree():
             image = core.image_digest(staged, transforms=transforms).result()["id"]
     core.output(f"{image}\n")
     return {"id": image}
@@ -57,5 +57,5 @@ def mount(request: Request, core: Core) -> dict[str, Any]:
 def _stage(request: Request, core: Core) -> tuple[str, Transforms]:
     """Describe the tree of the image that the request names; return the staged dump and what is to be done to it."""
     config = find_config(core, request.arguments["image"], request.get("verity"))
-    image = layered(core, layers_of(core, config))
-    return image.dump, image.transforms(bootable=bool(request.get("bootable")), xattrs=request.arguments["xattrs"])
+    tree = stage_layers(core, layers_of(core, config))
+    return tree.dump, tree.transforms(bootable=bool(request.get("bootable")), xattrs=request.arguments["xattrs"])
