@@ -7,7 +7,7 @@ in bytes, without what the file system adds or shares.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from composefs.graph import Graph, Start, read_names, read_stock, refs_of
@@ -20,9 +20,11 @@ __all__ = ["Holding", "Usage", "measure"]
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """``name`` is ``streams/refs/…``, ``images/refs/…`` or as the user gave it, ``id`` that of its stream or image.
+    """What a ref, stream or image holds.
 
-    ``objects`` and ``size`` are all that it holds, ``alone_…`` what would be garbage without it.
+    ``name`` is the ref's path, ``streams/refs/…`` or ``images/refs/…``, or the name as the user gave it; ``kind`` is
+    "stream" or "image", and ``id`` is its id.  ``objects`` counts all that it holds, ``size`` is their bytes;
+    ``alone_objects`` and ``alone_size`` are of those that would be garbage without it.
     """
 
     kind: str
@@ -59,45 +61,54 @@ def measure(
         if problem.kind == "unexpected-file-type":
             raise no_directory(problem.where)
         odd(str(problem))
-    holders = refs_of(names)
-    refs = len(holders)
-    shown = list(range(refs))
-    if chosen := dict.fromkeys(wanted):
-        shown = [_choose(repository, text, holders) for text in chosen]
-    graph = Graph(repository)
-    # 4 bytes for an object that a ref holds: a hundred refs to trees of 20,000 files take 8 MB.
-    numbers: dict[bytes, int] = {}
-    reached: dict[tuple[str, str], array[int]] = {}  # by what refs name: it is followed once, however many there are
-    for start in holders:
-        if start[:2] not in reached:
-            reached[start[:2]] = array("I", {numbers.setdefault(each, len(numbers)) for each in graph.reach([start])})
-    held = [reached[start[:2]] for start in holders]
-    of_refs = max((max(numbered) for numbered in held[:refs]), default=-1) + 1  # numbers below it: refs come first
-    sizes = _sizes(repository, numbers)
-    count = array("I", bytes(4 * len(numbers)))
-    for holding in held[:refs]:
-        for number in holding:
-            count[number] += 1
+    refs = {ref.where: ref for ref in refs_of(names)}
+    measured = [_start_of(repository, text, refs) for text in dict.fromkeys(wanted)] or list(refs.values())
+    objects = _Objects(Graph(repository))
+    held_by_refs = [objects.held_by(ref) for ref in refs.values()]
+    of_refs = len(objects.numbers)  # what refs hold has numbers below this
+    held = [objects.held_by(start) for start in measured]
+    holders = array("I", bytes(4 * len(objects.numbers)))  # by object, how many refs hold it
+    for numbers in held_by_refs:
+        for number in numbers:
+            holders[number] += 1
+    sizes = _sizes(repository, objects.numbers)
     holdings = []
-    for index in shown:
-        alone = [number for number in held[index] if count[number] == (index < refs)]  # by no other ref
-        start = holders[index]
-        size, alone_size = sum(sizes[number] for number in held[index]), sum(sizes[number] for number in alone)
-        holdings.append(Holding(start.kind, start.where, start.id, len(held[index]), size, len(alone), alone_size))
-    garbage = _sizes(repository, (each for each in read_stock(repository) if numbers.get(each, of_refs) >= of_refs))
+    for start, numbers in zip(measured, held, strict=True):
+        itself = 1 if start.where in refs else 0
+        alone = [number for number in numbers if holders[number] == itself]  # by no other ref
+        size, alone_size = sum(sizes[number] for number in numbers), sum(sizes[number] for number in alone)
+        holdings.append(Holding(start.kind, start.where, start.id, len(numbers), size, len(alone), alone_size))
+    unheld = (each for each in read_stock(repository) if objects.numbers.get(each, of_refs) >= of_refs)
+    garbage = _sizes(repository, unheld)
     return Usage(holdings, of_refs, sum(sizes[:of_refs]), len(garbage), sum(garbage))
+
+
+class _Objects:
+    """The objects that were met, by number: with 4 bytes for each, a hundred refs to trees of 20,000 files take 8 MB.
+
+    ``numbers`` has the number of each, by raw id, in the order in which they were met.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.numbers: dict[bytes, int] = {}
+        self._graph = graph
+        self._held: dict[tuple[str, str], array[int]] = {}
+
+    def held_by(self, start: Start) -> array[int]:
+        """Return the numbers of what a stream or image holds, itself included; it is followed once for all its refs."""
+        key = start.id, start.kind
+        if key not in self._held:
+            ids, numbers = self._graph.reach([start]), self.numbers
+            self._held[key] = array("I", {numbers.setdefault(each, len(numbers)) for each in ids})
+        return self._held[key]
 
 
 def _sizes(repository: Repository, ids: Iterable[bytes]) -> array[int]:
     return array("Q", (size or 0 for size in repository.objects.sizes(each.hex() for each in ids)))
 
 
-def _choose(repository: Repository, text: str, holders: list[Start]) -> int:
-    """Return the place among the holders of what a name means, which is added if it is no ref."""
+def _start_of(repository: Repository, text: str, refs: Mapping[str, Start]) -> Start:
+    """Return what a name means: one of the refs, given by their paths, or a stream or image called as it was typed."""
     found = find(repository, text)
-    where = f"{found.kind}s/refs/{found.ref}"
-    for index, start in enumerate(holders):
-        if start.where == where:
-            return index
-    holders.append(Start(found.id, found.kind, text))
-    return len(holders) - 1
+    ref = refs.get(f"{found.kind}s/refs/{found.ref}")
+    return Start(found.id, found.kind, text) if ref is None else ref
