@@ -126,19 +126,26 @@ def test_ctrl_c_ends_the_check_and_leaves_nothing(installed: Path, environment: 
 
 
 @pytest.mark.parametrize(
-    ("sample", "seen"),
-    [("p30waits", '"method": "output"'), ("p29deaf", '"method":"cancel"')],
-    ids=["while it waits for ever", "while a run is cancelled anyway"],
+    ("sample", "seen", "number"),
+    [
+        ("p30waits", '"method": "output"', signal.SIGINT),
+        ("p29deaf", '"method":"cancel"', signal.SIGINT),
+        ("p29deaf", '"method":"cancel"', signal.SIGTERM),
+    ],
+    ids=["while it waits for ever", "while a run is cancelled anyway", "by SIGTERM"],
 )
-def test_ctrl_c_at_a_run_that_does_not_end(installed: Path, environment: Path, sample: str, seen: str) -> None:
+def test_ctrl_c_at_a_run_that_does_not_end(
+    installed: Path, environment: Path, sample: str, seen: str, number: signal.Signals
+) -> None:
     argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / sample)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any(seen in line for line in process.stderr)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 130
-    assert errors.endswith(f"cfsctl: extension {sample} was interrupted\n")
+    assert process.returncode == 128 + number
+    done = "interrupted" if number == signal.SIGINT else "terminated"
+    assert errors.endswith(f"cfsctl: extension {sample} was {done}\n")
     assert list((environment / "tmp").iterdir()) == []
     assert not [
         path

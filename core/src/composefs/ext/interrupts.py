@@ -29,7 +29,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
-        self.first = signal.SIGINT
+        self.first: signal.Signals | None = None
         self.kill: Callable[[], None] | None = None
         self.fd = -1
         self._write_fd = -1
@@ -57,8 +57,7 @@ class Interrupts:
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        if self.count == 1:
-            self.first = signal.Signals(number)
+        self.first = self.first or signal.Signals(number)
         if self.count == 2 and self.kill is not None:
             self.kill()
         elif self.count > 2:

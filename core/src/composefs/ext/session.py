@@ -67,8 +67,9 @@ def converse(
     finally:
         ended = launched.end()  # after a broken rule, or an error of ours, there is nothing to be polite about
     if context.cancelled:
-        done = "interrupted" if interrupts.first is signal.SIGINT else "terminated"
-        raise CancelledError.by_signal(interrupts.first, f"extension {extension.name} was {done}")
+        number = interrupts.first or signal.SIGINT
+        done = "interrupted" if number is signal.SIGINT else "terminated"
+        raise CancelledError.by_signal(number, f"extension {extension.name} was {done}")
     return _judge(extension, context, outcome, ended, killed=killed)
 
 

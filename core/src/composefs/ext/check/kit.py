@@ -229,7 +229,7 @@ class _Kit:
         title = f"{invocation.text}: {scenario.title}" if len(self.report.commands) > 1 else scenario.title
         watch = Watch(title, self.extension.manifest, line.command, algorithm)
         failure = took = None
-        interrupted = False
+        interrupted = None
         with open(self.directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
             options = RunOptions(
                 json=algorithm is SHA512,
@@ -250,7 +250,7 @@ class _Kit:
                         watch.ended = launched.end()
                         tap.left_over()
                         took = tap.seconds_to_end()
-                        interrupted = launched.interrupts.count > (tap.interfered_at is not None)  # not by us alone
+                        interrupted = launched.interrupts.first  # a signal: we count one without
                     if result.file is not None:
                         result.file.close()
             except CancelledError as error:
@@ -268,7 +268,7 @@ class _Kit:
             except ComposefsError as error:
                 failure = error.told
             if interrupted:  # when there was nothing left that the core could have cancelled
-                raise CancelledError(f"the check of {self.extension.name} was interrupted")
+                raise CancelledError.by_signal(interrupted, f"the check of {self.extension.name} was interrupted")
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
         judge(scenario, watch, took, self.timeouts, failure)
