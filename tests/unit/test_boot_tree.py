@@ -77,8 +77,9 @@ def test_three_directories_must_be_there(name: str) -> None:
     with pytest.raises(FormatError, match=f"/{name} is not a directory"):
         make_bootable(made, nothing)
     del made.root.children[name.encode()]
-    with pytest.raises(FormatError, match=f"no /{name}"):
+    with pytest.raises(FormatError, match=f"no /{name}") as caught:
         make_bootable(made, nothing)
+    assert caught.value.hint == f"make it: mkdir {name}"
 
 
 def test_a_refused_tree_is_as_it_was() -> None:
@@ -145,6 +146,24 @@ def test_what_entries_name_must_be_there(missing: str | None) -> None:
 def test_malformed_entries_are_refused(members: dict[str, Node], error: type[ComposefsError], words: str) -> None:
     with pytest.raises(error, match=words):
         check_entries(files(members))
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"boot/loader/entries/a.conf": file(b"linux /k\n"), "boot/k": file(b"k")}, True),
+        ({"boot/loader/entries/a.conf": file(b"linux /d\n"), "d": directory()}, True),
+        ({"boot/loader/entries/a.conf": file(b"linux /f/k\n"), "f": file(b"")}, True),
+        ({"boot/EFI/Linux/a.efi": directory()}, False),
+        ({"usr/lib/modules/1/vmlinuz": file(b"k"), "usr/lib/modules/1/initramfs.img": directory()}, False),
+    ],
+)
+def test_whose_entry_names_files_is_told_where_paths_begin(members: dict[str, Node], told: bool) -> None:
+    """The specification has them begin at the boot partition."""
+    with pytest.raises(ComposefsError) as caught:
+        check_entries(files(members))
+    hint = "paths in entries begin at the image's root: /boot/vmlinuz, not /vmlinuz"
+    assert caught.value.hint == (hint if told else None)
 
 
 def test_paths_without_following() -> None:
@@ -220,6 +239,13 @@ def test_a_file_without_digest_cannot_be_read() -> None:
         files({"a": Node(0o100644, size=5)}).read(b"/a", 9)
     assert files({"a": file(b"")}).read(b"/a", 9) == b""
     assert files({}).read(b"/a", 9) is None
+
+
+def test_without_a_policy_no_label_stays() -> None:
+    made = tree({"etc/hosts": file(b"h")})
+    find(made, b"/etc/hosts").xattrs = {b"security.selinux": b"a:b:c", b"user.x": b"y"}
+    make_bootable(made, nothing)
+    assert find(made, b"/etc/hosts").xattrs == {b"user.x": b"y"}
 
 
 def test_a_policy_beyond_symlinks_is_followed_for_an_id_and_refused_for_an_image() -> None:

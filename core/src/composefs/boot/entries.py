@@ -26,6 +26,7 @@ MODULES = b"/usr/lib/modules"
 MAX_ENTRY = 64 << 10
 """Bytes of a type 1 entry."""
 _FILE_KEYS = ("linux", "initrd", "efi")
+_ROOT = "paths in entries begin at the image's root: /boot/vmlinuz, not /vmlinuz"
 
 
 def check_entries(files: Files) -> None:
@@ -82,7 +83,7 @@ def _check_modules(files: Files) -> None:
 def _require(files: Files, path: bytes, entry: bytes) -> None:
     """Raise unless there is a regular file at a path."""
     what = f"the boot entry {shown(entry)}"
-    hint = "paths in entries begin at the image's root: /boot/vmlinuz, not /vmlinuz" if path != entry else None
+    hint = _ROOT if entry.startswith(ENTRIES) else None
     try:
         found = files.find(path)
     except ComposefsError as error:
