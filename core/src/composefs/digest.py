@@ -1,9 +1,10 @@
 """Digest algorithms of a repository, and the ids made of them.
 
-An *id* is the fs-verity digest of a file: ``str``, lower-case hexadecimal without prefix, everywhere in this package
-except inside the binary formats and where all ids of a repository are held, where it is raw ``bytes``.  The name in
-meta.json, ``fsverity-sha512-12``, holds the hash and the base-2 logarithm of the block size; composefs uses 4 KiB
-blocks only.
+An *id* is the fs-verity digest of a file as a ``str`` of lower-case hexadecimal digits, without a prefix.  Raw, as
+``bytes``, digests are in binary formats, in trees, and where all ids of a repository are held at once.
+
+An algorithm's name in meta.json, ``fsverity-sha512-12``, holds the hash and the base-2 logarithm of the block size;
+composefs uses 4 KiB blocks only.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ SHA256 = Algorithm("sha256", 1, 32)
 SHA512 = Algorithm("sha512", 2, 64)
 ALGORITHMS = {"sha256": SHA256, "sha512": SHA512}
 DEFAULT_ALGORITHM = SHA512
-"""That of a repository for which none was asked."""
+"""Of a new repository, unless another is asked for."""
 
 _LOWER_HEX = re.compile(r"[0-9a-f]+")
 

@@ -76,7 +76,7 @@ class ComposefsError(Exception):
         self.offset = offset
 
     def __str__(self) -> str:
-        return self.message  # which those who know more about the object may have changed
+        return self.message  # a caller that knows more about the object may have changed it
 
     @property
     def told(self) -> str:
@@ -249,7 +249,7 @@ _BY_ERRNO: dict[int, type[ComposefsError]] = {
     errno.EMFILE: ShortageError,
     errno.ENFILE: ShortageError,
 }
-"""What errors of the system are here; all others are InputOutputErrors."""
+"""The class for an error of the system; all others are InputOutputErrors."""
 _REMEDIES = {
     errno.EROFS: "the file system is mounted read-only",
     errno.EACCES: "check the owner and mode, or run as root",
@@ -279,19 +279,19 @@ LOST_PROCESS = "see whether the system ran out of memory, and run the command ag
 
 
 def out_of_memory(error: BaseException) -> ComposefsError | None:
-    """Return the error to tell if what was raised is for want of memory."""
+    """Return the error for a lack of memory if what was raised means that, else None."""
     if isinstance(error, MemoryError) or any(words in str(error) for words in _WANT_OF_MEMORY):
         return ComposefsError("out of memory", hint=_MORE_MEMORY)
     return None
 
 
 def without_proc(what: str) -> ComposefsError:
-    """Return the error of ``what``, which takes /proc, where that is not mounted."""
+    """Make the error for something that needs /proc where that is not mounted; ``what`` is what was being done."""
     return UnsupportedError(f"{what}: /proc is not mounted", hint="mount it: mount -t proc proc /proc")
 
 
 def not_started(error: OSError, what: str) -> ComposefsError:
-    """Return the error of ``what``, which takes another process, where none could be made."""
+    """Make the error for a process that could not be started; ``what`` is what was being done."""
     refused = from_os_error(error, what)
     if isinstance(error, BlockingIOError):
         refused.hint = "raise the limit of processes: ulimit -u, or that of the control group, pids.max"
@@ -299,9 +299,9 @@ def not_started(error: OSError, what: str) -> ComposefsError:
 
 
 def from_os_error(error: OSError, what: str, *, absent: str | None = None) -> ComposefsError:
-    """Turn an ``OSError`` met while doing ``what`` ("writing object abc…") into an error of ours, with a remedy.
+    """Make the error of ours for an ``OSError`` met while doing ``what`` ("writing object abc…"), with a remedy.
 
-    That for what is ``absent`` only the caller knows.
+    ``absent`` is the remedy where a file is missing, which only the caller knows.
     """
     number = error.errno or 0
     reason = os.strerror(number) if number else str(error)
@@ -317,9 +317,9 @@ def from_os_error(error: OSError, what: str, *, absent: str | None = None) -> Co
 
 
 class Doing:
-    """While entered, has an ``OSError`` become an error of ours, met while doing ``what``: by :func:`from_os_error`.
+    """A context manager that turns an ``OSError`` into an error of ours, which says that ``what`` was being done.
 
-    Or by what else turns it into one.  Where each file of a tree passes, try and except stay.
+    ``turn`` makes that error.  On the way of each file of a tree, ``try`` and ``except`` do the same in less time.
     """
 
     __slots__ = ("_turn", "_what")
@@ -332,6 +332,6 @@ class Doing:
         """Do nothing."""
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        """Raise the error that it becomes."""
+        """Raise the error of ours."""
         if isinstance(error, OSError):
             raise self._turn(error, self._what) from error

@@ -38,9 +38,9 @@ _JOB = struct.Struct("<24xQ24xQQ16xQQ112x")  # struct IMB_JOB: src, offset and l
 
 
 class Lanes:
-    """What hashes the blocks of a buffer, the first so many of them.  One thread may use it at a time.
+    """Hashes the first blocks of one buffer, side by side; for one thread at a time.
 
-    With fewer than ``least`` blocks hashlib is as fast.  Raises ``OSError`` where the library has nothing to offer.
+    With fewer than ``least`` blocks hashlib is as fast.  Raises ``OSError`` where the library cannot do it.
     """
 
     __slots__ = ("_burst", "_free", "_jobs", "_jobs_at", "_kept", "_manager", "_number", "_out", "_size", "least")

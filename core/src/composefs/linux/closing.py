@@ -11,7 +11,7 @@ __all__ = ["Closing", "Descriptor", "close_inherited"]
 
 
 class Closing(ABC):
-    """A context manager that is itself what it gives, and is closed at the end, whatever happened."""
+    """A context manager that is entered as itself, and closed when its block ends, however it ends."""
 
     __slots__ = ()
 
@@ -45,9 +45,9 @@ class Descriptor:
 
 
 def close_inherited() -> None:
-    """Close what came from whoever started this process, but standard input, output and error.
+    """Close the descriptors that this process has inherited, except standard input, output and error.
 
-    It can be told by that it would be handed on: nothing that Python opens is.  Without /proc it stays open.
+    They are those that it would hand on in turn, as nothing that Python opens is.  Without /proc they stay open.
     """
     with suppress(FileNotFoundError):
         for fd in map(int, os.listdir("/proc/self/fd")):

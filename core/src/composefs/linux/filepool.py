@@ -39,7 +39,7 @@ _MAX_TEXT = 1024
 class FilePool(Closing):
     """Processes that call ``work`` with an open file and send back the bytes it returns; leaving the context ends them.
 
-    What ``work`` raises, :meth:`answers` raises here if it is a ComposefsError or an OSError.
+    :meth:`answers` has in the place of a result what ``work`` raised, if that is a ComposefsError or an OSError.
     """
 
     def __init__(self, work: Callable[[int], bytes]) -> None:
@@ -62,8 +62,8 @@ class FilePool(Closing):
     def submit(self, fd: int) -> int | None:
         """Hand over an open file, which stays the caller's to close; return its number.  At most IN_FLIGHT are out.
 
-        Or None: of a user without privileges, no more files may be on their way in all processes together than one may
-        have open.
+        None if it cannot be handed over now: of an unprivileged user, no more files may be on their way, in all
+        processes together, than one process may have open (unix(7), ETOOMANYREFS).
         """
         try:
             socket.send_fds(self._tasks, [(self._last + 1).to_bytes(_NUMBER, "little")], [fd])
@@ -76,7 +76,7 @@ class FilePool(Closing):
         return self._last
 
     def answers(self, at_most: int) -> Iterator[tuple[int, bytes | ComposefsError | OSError]]:
-        """Yield (number, result or error) of what is finished, and wait until ``at_most`` are unanswered."""
+        """Yield (number, result or error) of each finished file; wait while more than ``at_most`` are unanswered."""
         while self.unanswered:
             try:
                 # One that was killed answers no more, and the others keep the socket open.

@@ -1,4 +1,7 @@
-"""New files, directories by descriptor, and the barrier: openat(2), open(2) with O_TMPFILE, linkat(2), syncfs(2)."""
+"""Files and directories by descriptor: opened, made, removed, and brought to the disk.
+
+With openat(2), open(2) with O_TMPFILE, linkat(2), renameat(2), listxattr(2), fsync(2) and syncfs(2).
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ def open_file(name: str | bytes, at: int | None = None) -> int:
 
 @contextlib.contextmanager
 def opened(path: str, doing: str) -> Iterator[int]:
-    """Have a file open that the user names, symlinks followed; what opening raises says that it was ``doing`` this."""
+    """Open a file that the user names, through symlinks too; ``doing`` is what an error says was being done."""
     with Doing(doing, functools.partial(from_os_error, absent="check the path")):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     with Descriptor(fd):
@@ -119,8 +122,8 @@ def temporary_place() -> str:
 def hold(fd: int) -> bool:
     """Mark a new temporary file or directory as in use for as long as ``fd`` is open.
 
-    The mark is a shared lock; who finds a leftover and can lock it exclusively may remove it.  False if that happened
-    before the mark was there: then make another.
+    The mark is a shared lock: whoever finds a file that can be locked exclusively may remove it as a leftover.  False
+    if that has happened before the mark was there: then make another.
     """
     lock(fd, "a new temporary file", exclusive=False, wait=_SWEEP_SECONDS)
     return os.fstat(fd).st_nlink > 0

@@ -33,11 +33,11 @@ class Forks(Closing):
         parent = os.getpid()
         # What a signal's handler raises between the fork and the next line would have a copy go on with our work, or
         # leave one that nobody ends.
-        with _nothing_raised():
+        with _deferred_handlers():
             for _ in range(count):
                 pid = os.fork()
                 if not pid:
-                    _be_one(work, parent)
+                    _run_copy(work, parent)
                 self._pids.append(pid)
 
     def any_ended(self) -> bool:
@@ -53,8 +53,8 @@ class Forks(Closing):
 
 
 @contextmanager
-def _nothing_raised() -> Iterator[None]:
-    """Have the handlers of signals run afterwards; to block the signals is not enough, as other threads take them."""
+def _deferred_handlers() -> Iterator[None]:
+    """Run the handlers of signals after the block; signals that are blocked in this thread would go to another one."""
     came: list[int] = []
     handlers = {}
     try:
@@ -70,8 +70,8 @@ def _nothing_raised() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _be_one(work: Callable[[], object], parent: int) -> NoReturn:
-    """Be one of the processes; never returns, nor raises into the code that was copied with the process."""
+def _run_copy(work: Callable[[], object], parent: int) -> NoReturn:
+    """Do the work, in the copy, and end it; never returns, nor raises into the code that was copied along."""
     status = 1
     try:
         end_with_parent()

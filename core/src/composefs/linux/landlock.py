@@ -1,8 +1,8 @@
-"""Landlock: a process gives up, for good, files and sockets that it needs not, the network, and signals to others.
+"""Landlock: a process gives up, for good, files and sockets that it does not need, the network, and signals to others.
 
 landlock(7) and the kernel's userspace-api/landlock.rst describe it.  What the running kernel does not know is left
-out, as the kernel's documentation advises: an older kernel confines less.  What no version of it holds back are chmod,
-chown, utime, setxattr and the like, of files that the process may look up and owns (or is root).
+out, as the kernel's documentation advises: an older kernel confines less.  No version holds back chmod, chown, utime,
+setxattr and the like, on files that the process can look up and owns (or, as root, on any that it can look up).
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def abi() -> int:
 
 
 class Ruleset(Closing):
-    """What a process will be left with; nothing of files but what :meth:`allow` names, nor of others' Unix sockets (9).
+    """What a process will be left with: of files only what :meth:`allow` names.
 
-    Without ``network`` it loses TCP (from ABI 4 on), UDP (10) and abstract Unix sockets of others (6); signals to
-    processes that are not confined by the same ruleset are always refused (6).  On a kernel without Landlock it is
-    ``empty``, and confines nothing.
+    From ABI 9 on that holds for others' Unix sockets with a path too.  Without ``network`` the process loses TCP (from
+    ABI 4 on), UDP (10) and others' abstract Unix sockets (6); signals to processes that are not confined by the same
+    ruleset are always refused (6).  On a kernel without Landlock the ruleset is ``empty``, and confines nothing.
     """
 
     def __init__(self, *, network: bool) -> None:

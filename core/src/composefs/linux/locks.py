@@ -41,7 +41,7 @@ def lock(
 ) -> None:
     """Lock an open file or directory, trying for ``wait`` seconds; BusyError, naming ``what``, after that.
 
-    CancelledError once ``interrupted`` says so, where signals are noticed and not raised.
+    ``interrupted`` is asked meanwhile whether to give up with CancelledError, where signals themselves raise nothing.
     """
     deadline = time.monotonic() + wait
     while not try_lock(fd, exclusive=exclusive):

@@ -1,8 +1,8 @@
 """A file as memory: mapped (mmap(2)), with all of it brought in, so that a disk that fails is an error.
 
-Whoever looks at a page of a map that the disk does not give back, or in which fs-verity finds another content, is ended
-by SIGBUS.  To ask for all pages at once (MADV_POPULATE_READ of madvise(2), Linux 5.14) tells it before.  Somebody who
-cuts the file meanwhile is still the end of who looks.
+A process that touches a mapped page is killed by SIGBUS if the disk cannot deliver the page, or fs-verity finds other
+content in it.  Asking for all pages first makes that an error (MADV_POPULATE_READ of madvise(2), Linux 5.14).  Against
+somebody who cuts the file afterwards it does not help.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MADV_POPULATE_READ = 22
 
 
 def map_file(fd: int, size: int) -> mmap.mmap:
-    """Map an open file of ``size`` bytes, more than none.  Raises ``OSError``, EIO for what cannot be read."""
+    """Map an open file of ``size`` bytes, at least one.  Raises ``OSError``, EIO for what cannot be read."""
     data = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
     try:
         data.madvise(MADV_POPULATE_READ)

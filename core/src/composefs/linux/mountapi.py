@@ -110,11 +110,11 @@ def attach_new(context: Context, path: str, attributes: Collection[str], *, idma
 
 
 def mount(source: str, path: str, kind: str, attributes: Collection[str], options: str) -> None:
-    """Mount in the old way."""
+    """Mount by the older system call (mount(2) of its manual), whose options are one string."""
     flags = ctypes.c_ulong(sum(ATTRIBUTES[name][1] for name in attributes))
     checked(libc.mount(os.fsencode(source), os.fsencode(path), kind.encode(), flags, os.fsencode(options) or None))
 
 
 def unmount(path: str, *, lazy: bool) -> None:
-    """Unmount what is mounted at ``path``; with ``lazy``, for everybody who has not got it open."""
+    """Unmount what is mounted at ``path``; with ``lazy``, at once for all but those who have something in it open."""
     checked(libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))

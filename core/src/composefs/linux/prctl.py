@@ -31,9 +31,9 @@ def _set(option: int, value: int, further: int = 0) -> None:
 
 
 def drop_capabilities(kept: frozenset[int]) -> None:
-    """Let what this process executes, as root too, have no capabilities but those ``kept`` (capabilities(7)).
+    """Limit what this process executes, even as root, to the capabilities ``kept`` (capabilities(7)).
 
-    A container's root may lack the right even to give up.
+    Where a container's root lacks the right to give some up, nothing happens.
     """
     for capability in range(64):
         if _prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) < 0:
@@ -49,7 +49,7 @@ def end_with_parent() -> None:
 
 
 def set_child_subreaper(enable: bool) -> None:
-    """Become the parent of every descendant whose own parent ends, or no longer."""
+    """Become the parent of every descendant whose own parent ends, or stop being that."""
     _set(_PR_SET_CHILD_SUBREAPER, enable)
 
 

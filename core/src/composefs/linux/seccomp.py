@@ -1,8 +1,8 @@
 """Seccomp: a process gives up, for good, making hard links (seccomp(2), with a filter; link(2) and its kin).
 
-Landlock (:mod:`composefs.linux.landlock`) goes by where a file was when it was opened: to who keeps a file open by a
-second name, removed since, it belongs to that name's directory for as long as it is open, wherever the first one goes.
-So it could be written to, by /proc/self/fd, after it was taken away.  Without hard links there are no second names.
+Landlock (:mod:`composefs.linux.landlock`) judges an open file by the name by which it was opened.  A process could give
+a file a second name, open it by that, and remove the name again: then it could still write to the file, by
+/proc/self/fd, after the file was taken away under its first name.  Without hard links there are no second names.
 
 The numbers are those of asm/unistd.h of each architecture, and of linux/audit.h.
 """
@@ -31,8 +31,8 @@ _FILTER_FLAG_SPEC_ALLOW = 4  # Linux before 5.16 slows down else what it runs, a
 _IO_URING_SETUP = 425  # it has an operation for links; the number is that of every architecture
 _X32 = 1 << 30
 
-# By AUDIT_ARCH_, which is each call's own and not the machine's: what makes links there.  One that a machine has beside
-# another is here with it, else links would be made by way of that.
+# The numbers of the calls that make links, by AUDIT_ARCH_*.  That is of the call, not of the machine: of a machine that
+# runs programs of two architectures both must be here, or links would be made by way of the other one.
 _CALLS = {
     0xC000003E: (86, 265, _IO_URING_SETUP, _X32 | 86, _X32 | 265, _X32 | _IO_URING_SETUP),  # x86-64
     0x40000003: (9, 303, _IO_URING_SETUP),  # i386

@@ -42,7 +42,7 @@ class Window:
     def show(self, fd: int, offset: int) -> bool:
         """Show the bytes of an open file from ``offset`` on, a multiple of the page size; tell whether it could.
 
-        There must be as many as the window has.  What cannot be shown may be read: that tells why, if it fails.
+        There must be as many as the window has.  What cannot be shown may still be read; if not, reading tells why.
         """
         flags = mmap.MAP_SHARED | _MAP_FIXED
         if _mmap(self._address, self.size, mmap.PROT_READ, flags, fd, offset) != self._address:
