@@ -123,14 +123,16 @@ def test_what_the_data_looks_like_counts_and_not_what_the_type_says(media_type: 
         assert expand(short, media_type, piece) == short
 
 
-@pytest.mark.parametrize("piece", [1, 261, 1 << 20])
-@pytest.mark.parametrize("name", [b"BZhistory", b"P*M\x18x", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ"])
+@pytest.mark.parametrize("piece", [1, 511, 1 << 20])
+@pytest.mark.parametrize("name", [b"BZhistory", b"P*M\x18x", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0"])
 def test_an_archive_is_one_whatever_its_first_name_begins_with(name: bytes, piece: int) -> None:
-    for magic in (b"ustar\000", b"ustar  \0"):
-        data = name.ljust(257, b"\0") + magic
+    """That of tar's seventh edition has no magic of its own."""
+    for magic in (b"ustar\00000", b"ustar  \0", b""):
+        header = (name.ljust(148, b"\0") + b" " * 8 + b"0".ljust(101, b"\0") + magic).ljust(512, b"\0")
+        data = header[:148] + b"%06o\0 " % sum(header) + header[156:] + bytes(1024)
         assert expand(data, TAR, piece) == data
-    with pytest.raises((FormatError, UnsupportedError)):
-        expand(name.ljust(257, b"\0") + b"ustaR", TAR, piece)
+        with pytest.raises((FormatError, UnsupportedError)):
+            expand(data.replace(b"\0 ", b"7 ", 1), TAR, piece)
 
 
 @pytest.mark.parametrize(("compress", "name"), [(bz2.compress, "bzip2"), (lzma.compress, "xz")])
@@ -142,7 +144,7 @@ def test_what_else_layers_are_compressed_with_is_named(compress: Callable[[bytes
 @pytest.mark.parametrize("media_type", [TAR, GZIP, ZSTD])
 @pytest.mark.parametrize("change", ["digest", "short", "long"])
 def test_the_blob_itself_is_checked_to_its_end(media_type: str, change: str) -> None:
-    data = {TAR: TEXT, GZIP: gzip.compress(TEXT), ZSTD: zstd(TEXT) + skippable(b"unused")}[media_type]
+    data = {TAR: TEXT, GZIP: gzip.compress(TEXT), ZSTD: zstd(TEXT) + skippable(b"unused" * 20)}[media_type]
     digest = digest_of(b"" if change == "digest" else data)
     size = len(data) + {"digest": 0, "short": 1, "long": -1}[change]
     reader = open_tar(Blob(io.BytesIO(data), Descriptor(media_type, digest, size), "the blob"))

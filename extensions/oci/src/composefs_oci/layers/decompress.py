@@ -1,7 +1,7 @@
 """Layers as the tars that they are, whatever they are compressed with: gzip with many members, zstd with many frames.
 
 Which of them it is, if any, the first bytes say, as they do to podman and Docker: media types are wrong in images that
-those open.  An archive may begin with any name, so what has a tar header's own magic is taken for one first.  Whoever
+those open.  An archive may begin with any name, so what has a tar header's checksum is taken for one first.  Whoever
 makes a blob that looks like both gains nothing: what comes of it has to have the layer's digest in any case.
 
 zstd:chunked layers end with skippable frames (RFC 8878, 3.1.2), which hold no data.  All else that follows compressed
@@ -11,8 +11,11 @@ size of the pieces that are asked for, however much a layer inflates to.
 
 from __future__ import annotations
 
+import contextlib
+
 from composefs_ext.errors import FormatError, TooLargeError, UnsupportedError
 from composefs_oci.formats.json_document import AGAIN
+from composefs_oci.formats.tar.header import BLOCK, parse_header
 from composefs_oci.sources.source import PIECE
 
 TYPE_CHECKING = False
@@ -36,11 +39,6 @@ __all__ = ["open_tar"]
 _MAX_WINDOW = 128 << 20
 _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
-_USTAR = 257
-_USTAR_MAGIC = b"ustar"
-"""What a tar header has there, POSIX's and GNU's; older ones have nothing."""
-
-_HEAD = _USTAR + len(_USTAR_MAGIC)
 _GZIP = 31
 """What zlib calls a gzip file, by its window bits."""
 
@@ -50,13 +48,15 @@ _ANEW = "have it compressed anew: skopeo copy --dest-compress-format=gzip … oc
 def open_tar(blob: Compressed) -> Readable:
     """Return what reads the uncompressed tar of a layer; it is not closed with its reader.
 
-    Its ``read(size)`` returns at most so many bytes, and none at the end, when the blob was right to its end too.  It
-    raises CorruptError for the blob and FormatError or TooLargeError for its compression, of which one that is not
-    read here is an UnsupportedError.
+    Its ``read(size)`` returns at most so many bytes, and none at the end, when the blob was right to its end too.  Both
+    raise CorruptError for the blob and FormatError or TooLargeError for its compression, of which one that is not read
+    here is an UnsupportedError.
     """
     begun = _Begun(blob)
-    if begun.head.startswith(_USTAR_MAGIC, _USTAR):
-        return begun
+    with contextlib.suppress(FormatError):
+        if len(begun.head) >= BLOCK:
+            parse_header(begun.head[:BLOCK])
+            return begun
     number = int.from_bytes(begun.head[:4], "little")
     if begun.head.startswith(b"\x1f\x8b\x08"):
         return _Gzip(begun)
@@ -69,13 +69,13 @@ def open_tar(blob: Compressed) -> Readable:
 
 
 class _Begun:
-    """A blob whose ``head``, ``_HEAD`` bytes or more if it has them, was read to be looked at, and comes once more."""
+    """A blob whose ``head``, a block or more if it has them, was read to be looked at, and comes once more."""
 
     def __init__(self, blob: Compressed) -> None:
         self.where = blob.where
         self.head = b""
         self._blob = blob
-        while len(self.head) < _HEAD and (data := blob.read()):
+        while len(self.head) < BLOCK and (data := blob.read()):
             self.head += data
 
     def read(self, *size: int) -> bytes:
