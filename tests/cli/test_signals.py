@@ -34,7 +34,7 @@ main.main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
-@pytest.mark.parametrize(("place", "argument"), [("_report", "no-such-command"), ("settle", "--version")])
+@pytest.mark.parametrize(("place", "argument"), [("report", "no-such-command"), ("settle", "--version")])
 def test_it_ends_the_process_without_a_traceback(number: signal.Signals, place: str, argument: str) -> None:
     code = _CODE.format(number=int(number), place=place, argument=argument)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)

@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP: what they do while a command is loaded, and what while it works.
 
-Until everything is loaded there is nothing to clean up and nobody who could tell an error: each ends the process at
-once and without a traceback.  Work is interrupted: by KeyboardInterrupt, and by what derives from it for the other two.
-Where nohup or a shell's & has a signal ignored, it stays so.
+While it is loaded there is nothing to clean up and nobody to report an error: each signal ends the process at once,
+without a traceback.  Work they interrupt with an exception: SIGINT with KeyboardInterrupt, the others with Terminated,
+which derives from it.  A signal that is ignored when the process starts, as nohup or a shell's & has it, stays ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["Terminated", "ends_the_process", "interrupts"]
+__all__ = ["Terminated", "raise_interrupts", "restore_defaults"]
 
 _MOMENT = 0.01  # seconds
 
@@ -28,15 +28,15 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
-def ends_the_process() -> None:
-    """Have the three signals end the process, as they end programs that know nothing of them."""
+def restore_defaults() -> None:
+    """Let the three signals end the process, as they end any program that does not handle them."""
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         if _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, _signal.SIG_DFL)
 
 
-def interrupts() -> None:
-    """Have the three signals raise KeyboardInterrupt, and lose none, whoever raises it."""
+def raise_interrupts() -> None:
+    """Let the three signals raise KeyboardInterrupt or Terminated, of which none gets lost."""
     sys.unraisablehook = _raised_again
     for number, handler in (
         (_signal.SIGINT, _signal.default_int_handler),
@@ -52,7 +52,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 
 def _raised_again(lost: sys.UnraisableHookArgs) -> None:
-    """Have a KeyboardInterrupt raised a moment later, which Python ignores in destructors and callbacks."""
+    """Raise a KeyboardInterrupt again, a moment later, that Python has ignored in a destructor or callback."""
     interrupt = lost.exc_value
     if not isinstance(interrupt, KeyboardInterrupt):
         sys.__unraisablehook__(lost)

@@ -1,10 +1,7 @@
-"""cfsctl: the global options, the table of commands, and what becomes of errors.
+"""cfsctl: the global options, the table of commands, and one run of them from the process's arguments to its exit.
 
 Everything imported here is paid by ``cfsctl --help`` and by every press of the tab key: click, the error table and the
 standard library; commands load what they need.
-
-Errors end here.  Each is one line on standard error, ``cfsctl: MESSAGE (HINT)``, and the exit status of its class in
-composefs.errors; -v adds the causes, -vv the traceback.
 """
 
 from __future__ import annotations
@@ -13,27 +10,23 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from composefs import __version__
 from composefs.cli import ctrl_c
+from composefs.cli.failures import PROGRAM, failure_of, report
 from composefs.cli.frame import Group, Path, Seconds, option
-from composefs.cli.output import STDERR, line, nowhere, say, settle, unwritten
-from composefs.cli.settings import Settings, may_color
-from composefs.cli.text import one_line, shortened
+from composefs.cli.output import STDERR, line, nowhere, settle, unwritten
+from composefs.cli.settings import Settings
+from composefs.cli.text import one_line
 from composefs.digest import ALGORITHMS
 from composefs.errors import (
-    CancelledError,
     ComposefsError,
     NoSpaceError,
     NotFoundError,
-    UnsupportedError,
     UsageError,
-    from_os_error,
-    out_of_memory,
 )
 from composefs.imageformats import EROFS_FORMATS
 
@@ -42,9 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "COMPLETE_VARIABLE", "PROGRAM", "main", "root"]
 
-PROGRAM = "cfsctl"
 COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"
-_LEAST_LIKENESS = 0.62  # of 1: disable-fsync and disable-verify-bindings have less, retries and network-retries more
 BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
 
 COMMANDS = {
@@ -219,9 +210,9 @@ def main() -> NoReturn:
     """Run cfsctl with the process's arguments and exit."""
     try:
         status = run()
-        ctrl_c.ends_the_process()
+        ctrl_c.restore_defaults()
     except KeyboardInterrupt as again:  # while the first one was being dealt with
-        ctrl_c.ends_the_process()
+        ctrl_c.restore_defaults()
         status = 128 + (again.number if isinstance(again, ctrl_c.Terminated) else signal.SIGINT)
     settle()
     # Taking the interpreter down in order costs 8 ms of the 60 that `cfsctl --help` takes, and nothing is left to do.
@@ -235,7 +226,7 @@ def run() -> int:
         if COMPLETE_VARIABLE in os.environ:
             return _complete()
         _open_standard_descriptors()
-        ctrl_c.interrupts()
+        ctrl_c.raise_interrupts()
         with root.make_context(PROGRAM, sys.argv[1:] or ["--help"]) as context:
             root.invoke(context)
     except click.exceptions.Exit as stop:
@@ -244,13 +235,13 @@ def run() -> int:
         settle()  # whoever read our output has left, which is no news for anybody
         return BROKEN_PIPE_STATUS
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
-        ctrl_c.ends_the_process()  # everything is cleaned up and only words are left to say
-        failure = _failure(error)
+        ctrl_c.restore_defaults()  # everything is cleaned up and only words are left to say
+        failure = failure_of(error)
         if isinstance(failure, NoSpaceError) and context is not None and isinstance(context.obj, Settings):
             from composefs.cli.fulldisk import name_the_disk
 
             name_the_disk(failure, context.obj)
-        _report(failure, context)
+        report(failure, context)
         settle()
         return failure.exit_status
     return 0
@@ -278,87 +269,3 @@ def _open_standard_descriptors() -> None:
             os.fstat(fd)
         except OSError:
             os.set_inheritable(nowhere(), True)  # the lowest that is free
-
-
-def _failure(error: BaseException) -> ComposefsError:
-    """Turn anything raised into one of our errors."""
-    match error:
-        case ComposefsError():
-            return error
-        case click.UsageError():
-            failure: ComposefsError = _wrong_usage(error)
-        case RuntimeError(__cause__=KeyboardInterrupt() as stop):
-            # A signal's handler raised it in the making of a class, and Python before 3.12 makes an error of that.
-            return _failure(stop)
-        case ctrl_c.Terminated(number=number):
-            failure = CancelledError.by_signal(number, "terminated")
-        case KeyboardInterrupt():
-            failure = CancelledError("interrupted")
-        case FileNotFoundError(filename=None) if _is_nowhere():
-            failure = NotFoundError(
-                "the working directory is not there any more", hint="change to another: cd DIRECTORY"
-            )
-        case OSError():
-            is_path = isinstance(error.filename, str | bytes)  # and no descriptor
-            failure = from_os_error(error, os.fsdecode(error.filename) if is_path else "a system call failed")
-        case ImportError() if out_of_memory(error) is None and not str(error).startswith("cannot import name"):
-            failure = UnsupportedError(f"a library cannot be loaded: {error}", hint="install it for cfsctl's Python")
-        case _:
-            failure = out_of_memory(error) or ComposefsError(
-                f"internal error: {type(error).__name__}: {error}", hint="please report it, with what -vv shows"
-            )
-    failure.__cause__ = error
-    return failure
-
-
-def _wrong_usage(error: click.UsageError) -> UsageError:
-    """Tell what click finds wrong in a line as we do, with what may be meant."""
-    context = error.ctx
-    hint = f"see '{context.command_path if context else PROGRAM} --help'"
-    if isinstance(error, click.NoSuchOption):
-        option = error.option_name
-        if context and context.parent and any(option in parameter.opts for parameter in root.params):
-            return UsageError(
-                f"{option} comes before the command", hint=f"it is an option of all commands: cfsctl {option} … COMMAND"
-            )
-        if context and isinstance(context.command, click.Group):
-            hint = f"a command's options come after it; {hint}"
-        error = click.NoSuchOption(option, possibilities=_alike(option, error.possibilities or ()), ctx=context)
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return UsageError(message[:1].lower() + message[1:], hint=hint)
-
-
-def _alike(option: str, guesses: Iterable[str]) -> list[str]:
-    """Leave of click's guesses what is like the option in more than its hyphens: --fsync is not --json."""
-    from difflib import SequenceMatcher
-
-    word = option.lstrip("-")
-    return [each for each in guesses if SequenceMatcher(None, each.lstrip("-"), word).ratio() > _LEAST_LIKENESS]
-
-
-def _is_nowhere() -> bool:
-    """Tell whether the working directory was removed, so that no relative path leads anywhere."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False
-
-
-def _report(failure: ComposefsError, context: click.Context | None) -> None:
-    """Tell an error on standard error; nothing that stands there can break the line or reach the terminal raw."""
-    verbosity = context.params["verbose"] if context else 0
-    name = click.style(f"{PROGRAM}:", fg="red", bold=True)
-    hint = click.style(f" ({shortened(failure.hint)})", dim=True) if failure.hint else ""
-    lines = [f"{name} {shortened(failure.message)}{hint}"]
-    if verbosity >= 1:
-        lines += [f"  caused by: {shortened(cause)}" for cause in failure.causes]
-    if verbosity >= 2:
-        import traceback
-
-        lines += "".join(traceback.format_exception(failure)).splitlines()
-    colored = context.color if context else None
-    if colored is None:
-        colored = may_color() and os.isatty(STDERR)
-    text = "\n".join(lines)
-    say(text if colored else click.unstyle(text))

@@ -70,11 +70,11 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
     It is 141, as that of a program that SIGPIPE ends, when nobody reads standard output any more.
     """
     try:
-        ctrl_c.interrupts()
+        ctrl_c.raise_interrupts()
         try:
             work()
         finally:
-            ctrl_c.ends_the_process()
+            ctrl_c.restore_defaults()
     except UsageError as error:
         return fail(program, f"{error.message} (see {program} --help)", wrong_usage)
     except ComposefsError as error:

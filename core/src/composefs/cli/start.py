@@ -67,7 +67,7 @@ def _begin() -> None:
         # Names in a repository are UTF-8, for everybody.  An extension hears of it by the environment; -X is for us
         # where the system has no such locale.
         _begin_again(b"-X", b"utf8", LC_ALL="C.UTF-8")
-    ctrl_c.ends_the_process()
+    ctrl_c.restore_defaults()
     # With PYTHONUNBUFFERED there is no buffer that goes on, or fails, where only a part could be written.
     if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):
         sys.stdout = open(1, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False)  # noqa: SIM115
