@@ -11,7 +11,7 @@ from composefs_ext import Request
 from composefs_ext.errors import ConflictError
 from composefs_ext.testing import MemoryCore
 from composefs_oci import referrers
-from composefs_oci.commands import copying, tags
+from composefs_oci.commands import copy, tags
 from composefs_oci.commands.pull import pull
 from composefs_oci.documents import config_refs, put_document
 from composefs_oci.held import open_config, read_document
@@ -52,7 +52,7 @@ def run(path: Path, command: str, monkeypatch: pytest.MonkeyPatch, others: Other
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         digest = pull(Request({"command": ["pull"], "arguments": {"image": name}}), core)["config"]
-        publish, names = Receiver._publish, copying._names
+        publish, names = Receiver._publish, copy._names
 
         def slow_publish(receiver: Receiver, *rest: Any) -> Published:
             others.step_in(core, digest)
@@ -64,12 +64,12 @@ def run(path: Path, command: str, monkeypatch: pytest.MonkeyPatch, others: Other
             return rows
 
         monkeypatch.setattr(Receiver, "_publish", slow_publish)
-        monkeypatch.setattr(copying, "_names", slow_names)
+        monkeypatch.setattr(copy, "_names", slow_names)
         copied = SimpleNamespace(result=lambda: {"objects": 0, "size": 0, "present": 0})
         monkeypatch.setattr(core, "repo_copy", lambda *_, **__: copied)  # from itself
         again = Request({"command": [command], "arguments": {"image": name, "from": "itself"}})
         try:
-            return (pull if command == "pull" else copying.copy)(again, core)
+            return (pull if command == "pull" else copy.copy)(again, core)
         finally:
             assert set(others.keys) <= set(open_config(core, digest).images)
 
@@ -120,7 +120,7 @@ def test_others_who_let_go_of_an_image_or_pull_it(
         copied = SimpleNamespace(result=lambda: {"objects": 0, "size": 0, "present": 0})
         monkeypatch.setattr(core, "repo_copy", lambda *_, **__: copied)
         arguments = {"image": image, "from": "itself", "digest": image, "name": "app"}
-        commands = {"pull": pull, "copy": copying.copy, "tag": tags.tag, "untag": tags.untag}
+        commands = {"pull": pull, "copy": copy.copy, "tag": tags.tag, "untag": tags.untag}
         commands[command](Request({"command": [command], "arguments": arguments}), core)
         named = {row["name"]: row["target"] for row in core.ref_list().result()}
         now = manifest_stream(pulled["manifest"])

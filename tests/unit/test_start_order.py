@@ -63,7 +63,7 @@ def test_what_a_pull_of_ostree_loads_needs_no_regular_expression() -> None:
     script = """
 import sys
 import composefs_ostree.main
-from composefs_ostree.commands import pulling
+from composefs_ostree.commands import pull
 from composefs_ostree.sources import source, url
 from composefs_ostree.remotes import limits, summaries
 from composefs_ostree.signatures.policy import options_of, policy_of
@@ -146,7 +146,7 @@ except AttributeError:
 @pytest.mark.parametrize(
     "modules",
     [
-        "composefs_ostree.commands.pulling, composefs_ostree.sources.source, composefs_ostree.remotes.http",
+        "composefs_ostree.commands.pull, composefs_ostree.sources.source, composefs_ostree.remotes.http",
         "composefs_oci.commands.pull, composefs_oci.sources.registry.source",
     ],
 )

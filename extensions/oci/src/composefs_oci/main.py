@@ -22,8 +22,8 @@ COMMANDS = {
     "compute-id": "composefs_oci.commands.trees:compute_id",
     "mount": "composefs_oci.commands.trees:mount",
     "prepare-boot": "composefs_oci.commands.boot:prepare_boot",
-    "copy": "composefs_oci.commands.copying:copy",
-    "fsck": "composefs_oci.commands.checking:fsck",
+    "copy": "composefs_oci.commands.copy:copy",
+    "fsck": "composefs_oci.commands.fsck:fsck",
 }
 
 

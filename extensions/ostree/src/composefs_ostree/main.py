@@ -8,8 +8,8 @@ from composefs_ext.commands import dispatch
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "pull": "composefs_ostree.commands.pulling:pull",
-    "pull-local": "composefs_ostree.commands.pulling:pull_local",
+    "pull": "composefs_ostree.commands.pull:pull",
+    "pull-local": "composefs_ostree.commands.pull:pull_local",
     "list-refs": "composefs_ostree.commands.remotes:list_refs",
     "remote add": "composefs_ostree.commands.remotes:add",
     "remote list": "composefs_ostree.commands.remotes:list_all",
@@ -20,16 +20,16 @@ COMMANDS = {
     "commit": "composefs_ostree.committing.commit:commit",
     "sign": "composefs_ostree.commands.sign:sign_held",
     "export": "composefs_ostree.exporting.export:export",
-    "dump": "composefs_ostree.commands.short:dump",
-    "compute-id": "composefs_ostree.commands.short:compute_id",
+    "dump": "composefs_ostree.commands.trees:dump",
+    "compute-id": "composefs_ostree.commands.trees:compute_id",
     "inspect": "composefs_ostree.commands.inspect:inspect",
     "log": "composefs_ostree.commands.log:log",
-    "images": "composefs_ostree.commands.short:images",
-    "tag": "composefs_ostree.commands.short:tag",
-    "untag": "composefs_ostree.commands.short:untag",
+    "images": "composefs_ostree.commands.tags:images",
+    "tag": "composefs_ostree.commands.tags:tag",
+    "untag": "composefs_ostree.commands.tags:untag",
     "apply-delta": "composefs_ostree.commands.apply_delta:apply_delta",
     "fsck": "composefs_ostree.commands.fsck:fsck",
-    "mount": "composefs_ostree.commands.short:mount",
+    "mount": "composefs_ostree.commands.trees:mount",
 }
 
 
