@@ -55,7 +55,7 @@ def test_calls_are_sent_before_their_answers_come(ends: tuple[Connection, Peer])
     connection, peer = ends
     first, second = connection.send("a"), connection.send("b", {"x": 1})
     assert not first.done
-    assert connection.outstanding == 2
+    assert not second.done
     peer.answer_next()
     assert peer.answer_next()["params"] == {"x": 1}
     assert second.result() == {"echo": "b"}
@@ -113,13 +113,12 @@ def test_an_optional_answer_fails_whoever_asks_and_not_the_run(ends: tuple[Conne
 
 def test_the_window_is_never_exceeded(ends: tuple[Connection, Peer]) -> None:
     connection, peer = ends
-    for _ in range(UNANSWERED):
-        connection.send("x")
-    assert connection.outstanding == UNANSWERED
+    sent = [connection.send("x") for _ in range(UNANSWERED)]
+    assert not any(each.done for each in sent)
     for _ in range(3):
         peer.answer_next()
-    connection.send("y")  # would be one too many, had it not read the answers first
-    assert connection.outstanding == UNANSWERED - 2
+    sent.append(connection.send("y"))  # would be one too many, had it not read the answers first
+    assert [each.done for each in sent] == [True] * 3 + [False] * (UNANSWERED - 2)
 
 
 def test_what_another_core_offers_and_allows(ends: tuple[Core, Peer], tmp_path: Path) -> None:
@@ -127,11 +126,10 @@ def test_what_another_core_offers_and_allows(ends: tuple[Core, Peer], tmp_path: 
     core, peer = ends
     offered = {"versions": [1, 2], "features": ["future", "packs"], "limits": {"unanswered": 2}}
     assert core.accept({**offered, "staging": str(tmp_path)}) == {"version": 1, "features": ["packs"]}
-    for _ in range(2):
-        core.send("x")
+    sent = [core.send("x") for _ in range(2)]
     peer.answer_next()
-    core.send("y")
-    assert core.outstanding == 2
+    sent.append(core.send("y"))
+    assert [each.done for each in sent] == [True, False, False]
 
 
 def test_send_reads_answers_while_the_core_does_not_read(ends: tuple[Connection, Peer]) -> None:

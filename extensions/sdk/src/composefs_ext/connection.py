@@ -150,11 +150,6 @@ class Connection:
         """The descriptor to watch for reading in a select loop."""
         return self._read_fd
 
-    @property
-    def outstanding(self) -> int:
-        """The number of calls without an answer."""
-        return len(self._waiting)
-
     def send(
         self,
         method: str,

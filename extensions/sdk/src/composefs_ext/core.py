@@ -52,7 +52,6 @@ class Core(Connection):
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         super().__init__(read_fd, write_fd)
-        self.name = ""
         self.repository: Repository | None = None
         self.staging = Staging(".")
         self.cache: str | None = None
@@ -69,7 +68,6 @@ class Core(Connection):
             )
         wanted = {*FEATURES, *features}
         self.features = tuple(feature for feature in params.get("features", ()) if feature in wanted)
-        self.name = params.get("extension", "")
         repository = params.get("repository")
         self.repository = Repository(repository) if repository else None
         self.staging = Staging(params["staging"])
