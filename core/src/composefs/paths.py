@@ -1,7 +1,4 @@
-"""Where a path leads in a tree: through symlinks and ``..``, as in the kernel, but never out of it.
-
-And what one looks like in messages.
-"""
+"""Paths in a tree: where they lead, through symlinks and ``..`` but never out of it, and how messages show them."""
 
 from __future__ import annotations
 
@@ -30,8 +27,9 @@ def follow(
 ) -> Trail[File] | None:
     """Return the way to which a path leads, or None where a name on it is missing.
 
-    ``child`` returns what has a name in the directory at the end of a way, or None, and raises if that is none;
-    ``target`` returns where a symlink points, and None for all that is not followed.  Raises LinksError.
+    ``child`` returns the file that has a name in the directory at the end of a way, None if there is none; it raises if
+    no directory is there.  ``target`` returns where a symlink points, and None for all that is not followed.  Raises
+    LinksError.
     """
     parts = _parts(path)
     trail: Trail[File] = [(b"", root)]
@@ -63,7 +61,7 @@ def joined(trail: Trail[File]) -> bytes:
 
 
 def shown(path: bytes) -> str:
-    """Return a path as it is, or escaped as in composefs-dump(5) where it has what cannot be shown in a line."""
+    """Return a path for a message: as it is, or escaped as in composefs-dump(5) if it cannot be shown in a line."""
     try:
         text = path.decode()
     except UnicodeDecodeError:

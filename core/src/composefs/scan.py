@@ -34,8 +34,7 @@ _ALONE_BYTES = 8 << 20
 """What is hashed before other processes are started, which takes some 3 ms each."""
 _UNREPORTED_NAMES = 1 << 14
 _UNREPORTED_SECONDS = 1
-"""What passes before reports, if somebody wants them: names that are met, as a directory may have many and little to
-hash, and seconds, as the disk may be slow."""
+"""Reports begin after so many names, or seconds, where there is too little to hash for other processes to start."""
 
 _TIMES = struct.Struct("<qqL")
 
@@ -95,7 +94,7 @@ class _Level(NamedTuple):
 
 
 class _Walk:
-    """Goes through a directory and all below it and makes the nodes; the content of larger files others read."""
+    """Goes through a directory and all below it and makes the nodes; ``hashing`` reads the larger files."""
 
     def __init__(self, path: bytes, options: ScanOptions, hashing: _Hashing) -> None:
         self.path = path
@@ -134,7 +133,7 @@ class _Walk:
                 os.close(self.fd)
 
     def where(self, name: bytes) -> str:
-        """The path of a name in the directory at hand, for messages."""
+        """Return the path of a name in the current directory, for messages."""
         # Not os.path.join, which copies what it has for every part: in deep trees that is most of the time.
         parts = [self.path.rstrip(b"/"), *[level.name for level in self.levels[1:]], name]
         return os.fsdecode(b"/".join(parts)).rstrip("/") or "/"
@@ -145,13 +144,13 @@ class _Walk:
         node = self.node(status, self.xattrs(self.fd))
         node.children = {}
         names = sorted(map(os.fsencode, os.listdir(self.fd)))
-        self.hashing.expect(len(names))
+        self.hashing.count(len(names))
         self.levels.append(_Level(node, (status.st_dev, status.st_ino), iter(names), name))
         self.directory = self.where(b"")
         return node
 
     def turn_to(self, fd: int) -> None:
-        """Have another directory at hand; in this order, as a signal may end the scan after any step."""
+        """Make another directory the current one; in this order, as a signal may end the scan after any step."""
         before, self.fd = self.fd, fd
         os.close(before)
 
@@ -282,21 +281,21 @@ class _Hashing(Closing):
         if self.pool is not None:
             self.pool.close()
 
-    def expect(self, names: int) -> None:
-        """Begin to report when there are many names or they take long, however little is to be read of them."""
+    def count(self, names: int) -> None:
+        """Count names that were met; begin to report if they are many or take long, however little is to be read."""
         self.names += names
         if self.report is None or self.processes == 1:
             return
         if self.pool is None and (self.names > _UNREPORTED_NAMES or monotonic() > self.quiet_until):
             try:
-                self.begun()
+                self.started_pool()
             except ComposefsError:  # where there may be no others, as long as it takes alone
                 self.close()
                 self.pool, self.processes = None, 1
                 self.tell()
 
-    def begun(self) -> FilePool:
-        """Return the other processes, started; reports begin with them."""
+    def started_pool(self) -> FilePool:
+        """Return the other processes, which are started the first time; reports begin with them."""
         if self.pool is None:
             self.pool = FilePool(self.read)
             self.pool.start(self.processes)
@@ -305,11 +304,11 @@ class _Hashing(Closing):
 
     def hand_over(self, fd: int, reading: _Reading) -> None:
         """Have a file read and hashed, here or by another process."""
-        self.expect(0)
+        self.count(0)
         self.bytes_read += reading.size
         number = None
         if self.pool is not None or (self.processes > 1 and self.bytes_read > _ALONE_BYTES):
-            pool = self.begun()
+            pool = self.started_pool()
             self.collect(pool.answers(IN_FLIGHT - 1))
             number = pool.submit(fd)
         if number is not None:

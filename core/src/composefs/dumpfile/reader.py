@@ -4,8 +4,8 @@ The reader takes what the C library's ``mkcomposefs --from-file`` takes, but whe
 space and numbers that do not fit (C saturates or truncates), digests that are not exactly the algorithm's length, NUL
 bytes hidden in names, illegal escapes in the ignored fields of hard link lines, and hard links to directories.
 
-What is the same text is parsed once: owners, link counts, modes and times repeat on nearly every line, and whole sets
-of extended attributes do.  That, and leaving the garbage collector off, is three quarters of the speed.
+A text that repeats is parsed once: owners, link counts, modes and times are the same on nearly every line, and so are
+whole sets of extended attributes.  That, and leaving the garbage collector off, is three quarters of the speed.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _OCTAL = re.compile(rb"[0-7]{1,22}")
 _DOTS = (b".", b"..")
 _NONE = (b"-", b"")  # C takes lines that end early.
 _BLANK = r" (a blank in a path is written \x20)"
-"""Said of MODE, the first field looked at that a path with a blank in it puts out of place."""
+"""Said of a wrong MODE: a blank in the path moves all fields by one, and MODE is the first of them to be parsed."""
 _TYPE = " (as in 100644 for a file, 40755 for a directory)"
-"""Said of a MODE that chmod would take."""
+"""Said of a MODE as chmod(1) takes it, which has no file type."""
 _LINK = 0
 """The mode of a placeholder: the line was a hard link, whose target may be on a later line."""
 
@@ -88,8 +88,7 @@ class Parser:
     ``feed`` it, then ``finish``.  Both raise FormatError, whose ``offset`` is the number of the line, counted from 1
     through all parts; after an error the parser is of no more use.
 
-    ``entries`` are what memory follows, whatever the bytes: lines, and the attributes of every set that was not met
-    before.
+    ``entries`` counts what takes memory: the lines, and the attributes of each set of them that was not met before.
     """
 
     def __init__(self, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> None:

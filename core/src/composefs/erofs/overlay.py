@@ -248,10 +248,7 @@ class _Rewriter:
             return False
         if self.c or root_name not in STUB_NAMES:
             return True
-        stub = self.stub
-        return (node.mode, node.uid, node.gid, node.mtime) != (stub.mode, stub.uid, stub.gid, stub.mtime) or dict(
-            node.xattrs
-        ) != dict(stub.xattrs)
+        return not _is_same_device(node, self.stub)
 
     def regular(self, inode: Inode, node: Node) -> None:
         """Fill in what a regular file has: nothing, content, or the way to its object."""
@@ -274,6 +271,12 @@ class _Rewriter:
                 if path != node.payload:  # else the one that is there, for memory
                     inode.redirect = path
             self.externals.append(inode)
+
+
+def _is_same_device(one: Node, other: Node) -> bool:
+    return (one.mode, one.uid, one.gid, one.mtime) == (other.mode, other.uid, other.gid, other.mtime) and (
+        dict(one.xattrs) == dict(other.xattrs)
+    )
 
 
 def _first_names(root: Node) -> tuple[dict[int, tuple[Node, bytes]], dict[int, int]]:

@@ -1,8 +1,8 @@
 """Where everything in an image goes: inode positions, tails, data blocks.
 
 An inode is followed by its attributes and a *tail*: a directory's last block, a short file, a symlink's target or the
-chunk table.  A tail must not cross a block boundary, so an inode may have to move; how, is the greater part of what
-makes two writers' images equal, and formats 0/1 and 2 do it differently.
+chunk table.  A tail must not cross a block boundary, so an inode may have to move.  How it moves is most of what makes
+two writers' images equal, and differs between formats 0 and 1 on the one hand and 2 on the other.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ __all__ = ["Placement", "place"]
 
 
 class Placement(NamedTuple):
-    """``end`` is that of the last inode, ``inodes_end`` where the shared attributes start, ``data_start`` the data.
+    """Where the parts of an image are, in bytes from its start.
 
-    ``build_time`` is the superblock's; ``blocks`` counts those of data.
+    ``end`` is where the last inode ends, ``inodes_end`` where the shared attributes start, ``data_start`` where the
+    data does, which has ``blocks`` blocks.  ``build_time`` is the superblock's, (seconds, nanoseconds).
     """
 
     end: int

@@ -110,7 +110,7 @@ def attach_new(context: Context, path: str, attributes: Collection[str], *, idma
 
 
 def mount(source: str, path: str, kind: str, attributes: Collection[str], options: str) -> None:
-    """Mount by the older system call (mount(2) of its manual), whose options are one string."""
+    """Mount by the older system call of this name, whose options are one string."""
     flags = ctypes.c_ulong(sum(ATTRIBUTES[name][1] for name in attributes))
     checked(libc.mount(os.fsencode(source), os.fsencode(path), kind.encode(), flags, os.fsencode(options) or None))
 

@@ -133,7 +133,7 @@ class Reader:
         return start, count
 
     def _references(self, where: tuple[int, int], first: int = 0, most: int = MAX_REFERENCES) -> list[str]:
-        """Read the references ``where`` they begin and how many there are: from one on, no more than so many."""
+        """Return ids of the references at ``where``, (offset, number of them): from ``first`` on, at most ``most``."""
         start, count = where
         size = self._algorithm.size
         text = self._read(start + first * size, min(most, count - first) * size).hex()
@@ -151,7 +151,7 @@ class Reader:
     def object_ref(self, number: int) -> str:
         """Return the id of the object with an index, which :meth:`chunks` has checked.
 
-        Indexes come in rising order, but for those that come again: those around the last one are kept.
+        Most indexes come in rising order, so the ids around the last one are kept.
         """
         block, at = divmod(number, _BLOCK)
         if self._block[0] != block:
