@@ -23,18 +23,23 @@ def directory(tmp_path: Path):
     os.close(fd)
 
 
+def refuse_tmpfile(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Answer as a file system that makes no file without a name."""
+    real = os.open
+
+    def no_tmpfile(path: str, flags: int, *arguments: int, **keywords: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", no_tmpfile)
+
+
 @pytest.fixture(params=["O_TMPFILE", "named", "no /proc"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run the test with every way in which a new file is made."""
     if request.param == "named":
-        real = os.open
-
-        def no_tmpfile(path: str, flags: int, *arguments: int, **keywords: int) -> int:
-            if flags & os.O_TMPFILE == os.O_TMPFILE:
-                raise OSError(errno.EOPNOTSUPP, "not supported")
-            return real(path, flags, *arguments, **keywords)
-
-        monkeypatch.setattr(os, "open", no_tmpfile)
+        refuse_tmpfile(monkeypatch, errno.EOPNOTSUPP)
     elif request.param == "no /proc":
         monkeypatch.setattr(files, "_has_proc", lambda: False)
     return str(request.param)
@@ -105,6 +110,17 @@ def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path, directory: int) -
     assert stat.S_IMODE((tmp_path / "name").stat().st_mode) == 0o644
 
 
+@pytest.mark.parametrize("number", [errno.EISDIR, errno.EINVAL], ids=errno.errorcode.get)
+def test_other_ways_to_say_that_every_file_has_a_name(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    refuse_tmpfile(monkeypatch, number)
+    with NewFile(directory) as new:
+        assert len(os.listdir(tmp_path)) == 1
+        new.replace(directory, "name")
+    assert os.listdir(tmp_path) == ["name"]
+
+
 def test_a_full_disk_is_not_taken_for_a_missing_feature(directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_arguments: object, **_keywords: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -157,6 +173,22 @@ def test_a_sweeper_does_not_get_in_the_way_of_the_end(
         monkeypatch.setattr(os, "close", close_and_sweep)
     monkeypatch.undo()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.usefixtures("how")
+def test_a_sweeper_leaves_what_is_about_to_replace_a_file(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def sweep_and_rename(old: str, new: str, **keywords: int) -> None:
+        sweep(directory)
+        rename(old, new, **keywords)
+
+    with NewFile(directory) as new:
+        monkeypatch.setattr(os, "rename", sweep_and_rename)
+        new.replace(directory, "name")
+    assert os.listdir(tmp_path) == ["name"]
 
 
 def test_hold_notices_that_a_sweeper_was_faster(tmp_path: Path) -> None:
@@ -232,6 +264,32 @@ def test_remove_tree_removes_a_directory_of_ours_that_is_closed_to_us(tmp_path: 
         if am_root:
             os.seteuid(0)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("where", ["top", "top/below"])
+def test_remove_tree_follows_no_link_that_takes_the_place_of_a_directory(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As who may write there can have it at any moment."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o750)
+    (outside / "kept").touch()
+    (tmp_path / "top/below").mkdir(parents=True)
+    (tmp_path / where).chmod(0o500)
+    real = os.open
+
+    def exchange_and_open(path: str, flags: int, **keywords: int) -> int:
+        if path == Path(where).name and not (tmp_path / where).is_symlink():
+            (tmp_path / where).rename(tmp_path / "moved")
+            (tmp_path / where).symlink_to(outside)
+        return real(path, flags, **keywords)
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "open", exchange_and_open)
+        with pytest.raises(NotADirectoryError):
+            remove_tree("top", directory)
+    assert os.listdir(outside) == ["kept"]
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o750
 
 
 def test_remove_tree_removes_a_file(tmp_path: Path, directory: int) -> None:
