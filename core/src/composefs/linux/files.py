@@ -159,7 +159,7 @@ class NewFile(Closing):
 
     def _open_named(self, mode: int) -> None:
         name = random_name()
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(name, flags, mode, dir_fd=self._at)
         if hold(fd):
             self.fd, self._name = fd, name
@@ -203,11 +203,8 @@ class NewFile(Closing):
             # While it is open it is marked as in use: what is closed, a sweeper may remove first.
             if self._name is not None:
                 os.unlink(self._name, dir_fd=self._at)
-                self._name = None
         finally:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
+            os.close(self.fd)
 
 
 @functools.cache
