@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from composefs.cli import composefs_info
-from composefs.digest import SHA256
+from composefs.digest import SHA256, SHA512
 from composefs.fsverity import digest_bytes
+from composefs.linux import verity
 from support.commands import BIN, run
 from support.images import make_image
 from support.terminal import on_terminal
+from support.verity import kernel_verity
 
 INFO = BIN / "composefs-info"
 A, B = "ab" * 32, "cd" * 32
@@ -116,6 +118,19 @@ def test_measure_file(tmp_path: Path) -> None:
     assert output("measure-file", *files).splitlines() == [digest_bytes(each, SHA256).hex() for each in contents]
 
 
+def test_what_has_another_fs_verity_is_measured_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The kernel's digest is by SHA-512 there, and nobody asks for that."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 5000)
+    with kernel_verity(monkeypatch), path.open("rb") as file:
+        assert verity.enable(file.fileno(), SHA512)
+        monkeypatch.setattr(sys, "argv", ["composefs-info", "measure-file", str(path)])
+        composefs_info._run()
+    assert capsysbinary.readouterr().out.decode() == digest_bytes(b"x" * 5000, SHA256).hex() + "\n"
+
+
 @pytest.mark.parametrize(("command", "told"), [("measure-file", "measuring"), ("ls", "reading the image")])
 def test_what_lasts_is_shown_on_a_terminal(tmp_path: Path, command: str, told: str) -> None:
     os.mkfifo(tmp_path / "fifo")
@@ -130,8 +145,6 @@ def test_what_lasts_is_shown_on_a_terminal(tmp_path: Path, command: str, told: s
 
 
 def test_a_sha512_image_shows_its_digests(tmp_path: Path) -> None:
-    from composefs.digest import SHA512
-
     digest = "ef" * 64
     path = tmp_path / "image"
     path.write_bytes(make_image(f"/x 5 100644 1 0 0 0 0.0 - - {digest}", version=1, algorithm=SHA512))
