@@ -6,8 +6,8 @@ image that a stream names keeps its objects.
 
 It is all or nothing: when anything that is kept cannot be followed to its end, nothing is deleted, because what lies
 behind it cannot be told from garbage.  Symlinks go before the objects that they point to, with a barrier in between:
-after a power cut no name leads to what is gone.  The caller holds the exclusive lock, which keeps
-out those who have stored objects and not yet named them.
+after a power cut no name leads to what is gone.  The caller holds the exclusive lock, which keeps out those who have
+stored objects and not yet named them.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _refusal(problems: list[Problem]) -> CorruptError:
 
 
 def _is_misplaced(problem: Problem) -> bool:
-    """Tell whether something is in a place where only people know what it should be: what is no symlink, or no ref."""
+    """Tell whether only people know what belongs there: it is no symlink, or a broken one that is no ref."""
     return problem.kind in _MISPLACED or (problem.kind == "broken-symlink" and "/refs/" not in problem.where)
 
 

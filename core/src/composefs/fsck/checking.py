@@ -38,7 +38,7 @@ def check(
 
     With ``streams``, names of some, only these are checked and what they need; NotFoundError when one is not there.
     ``report`` is told how many objects are done, and of how many.  Whoever changes the repository meanwhile must leave
-    it whole: the lists of names is read before that of the objects, so that what is published in between is not missed.
+    it whole: the list of names is read before that of the objects, so that what is published in between is not missed.
     """
     found = Report(metadata_only=metadata_only, has_metadata=metafile.is_there(repository.store.root))
     names = read_names(repository)

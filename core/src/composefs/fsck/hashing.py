@@ -1,7 +1,7 @@
 """Reading every object and comparing its digest, in one process for each processor.
 
-The processes take directories ``objects/XX`` from a pipe, a byte each, until it is empty, and
-write lines into another one, each shorter than PIPE_BUF and so in one piece (pipe(7)):
+The processes take directories ``objects/XX`` from a pipe, a byte each, until it is empty, and write lines into another
+one, each shorter than PIPE_BUF and so in one piece (pipe(7)):
 
     KIND TAB ID TAB MESSAGE    a problem with an object
     TAB MESSAGE TAB HINT       a ShortageError, which ends the process
@@ -68,7 +68,7 @@ def check_object(repository: Repository, object_id: str) -> Problem | None:
 
 
 def _reason(error: OSError, where: str) -> str:
-    """Return what is wrong with an object that the system does not read, if it is the object with which it is."""
+    """Return why the system cannot read an object; raise a ShortageError, which is no fault of the object."""
     failure = from_os_error(error, f"checking {where}")
     if isinstance(failure, ShortageError):
         raise failure from error

@@ -82,9 +82,8 @@ class Graph:
     def reach(self, starts: Iterable[Start], problems: list[Problem] | None = None) -> Iterator[bytes]:
         """Yield the raw ids of all that ``starts`` keep, themselves included, whether or not it is there.
 
-        One may come many times, and there may be more references than a repository has objects.  What cannot be read is
-        added to ``problems``, or raised if that is None, with how to call it in front; objects that it refers to are
-        then missing.
+        An id may come many times, as there may be more references than objects.  What cannot be read is added to
+        ``problems``, and what it refers to is left out; if ``problems`` is None, its error is raised, and names it.
         """
         followed: set[tuple[str, bool]] = set()
         pending = list(starts)
@@ -125,8 +124,8 @@ def names_in(reader: Reader) -> list[tuple[str, str]]:
 def starts_of(named: list[tuple[str, str]], where: str) -> list[Start]:
     """Return what a stream refers to by names as what to go on with; ``where`` is how to call the stream.
 
-    Of a long way, as through a history of commits, only the ends are told: all of it, at each step, would take
-    memory with the square of its length.
+    Of a long way, as through a history of commits, only the ends are kept: all ways together would take memory with the
+    square of their length.
     """
     if where.count(_ARROW) > _STEPS:
         top, _, rest = where.partition(_ARROW)
@@ -137,7 +136,7 @@ def starts_of(named: list[tuple[str, str]], where: str) -> list[Start]:
 def unreadable(start: Start, error: ComposefsError) -> Problem:
     """Describe why something could not be read; a FormatError comes from an object that has its digest.
 
-    Raises a ShortageError again, which is nothing wrong with what was to be read.
+    A ShortageError is raised again, as it says nothing of what was to be read.
     """
     if isinstance(error, ShortageError):
         raise error

@@ -19,7 +19,7 @@ __all__ = ["mounted_erofs"]
 
 @contextlib.contextmanager
 def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
-    """Have an image mounted, and yield where; what was built on it keeps it in use afterwards.
+    """Mount an image, and yield where; in the end it is unmounted, but stays in use by what was built on it.
 
     It is attached, although a detached mount would do: only Linux 6.13 and later take one as an overlay's layer.
     """
@@ -54,7 +54,7 @@ def _temporary_directory(what: str) -> Iterator[str]:
 
 def _has_no_acls(image: int, name: str) -> bool:
     """Tell whether the kernel need not look for ACLs: images of formats 0 and 1 say so, those of format 2 never."""
-    with Doing(f"reading {name}"):  # fs-verity found another content
+    with Doing(f"reading {name}"):  # which fails where fs-verity finds other content
         header = os.pread(image, HEADER.size, 0)
     if len(header) < HEADER.size:
         raise FormatError(f"{name} is too short for an image", offset=len(header), subject=name)

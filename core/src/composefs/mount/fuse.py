@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 
 def _errno_of(call: Callable[P, R]) -> Callable[P, R]:
-    """Let an operation fail with the errno that says most; the image's damage is EIO, as the kernel has it."""
+    """Turn errors of ours into an errno: ENOENT for what is not there, EIO for damage, as in the kernel."""
 
     @wraps(call)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -18,7 +18,7 @@ _CLONE_NEWUSER = 0x10000000  # linux/sched.h
 
 @contextlib.contextmanager
 def user_namespace(path: str | None) -> Iterator[int | None]:
-    """Have /proc/PID/ns/user, or a file that it is bound to, open; None for None.  Raises NotFoundError and others."""
+    """Open /proc/PID/ns/user, or a file that it is bound to; yield None for None.  Raises NotFoundError and others."""
     if path is None:
         yield None
         return

@@ -84,17 +84,17 @@ def _configure(context: mountapi.Context, lower: str, options: Options, what: st
 
 
 def _absolute(directory: str | os.PathLike[str]) -> str:
-    """Return what shows in the list of mounts; links and .. are the kernel's to follow, which knows those of /proc."""
+    """Make a path absolute, for the list of mounts; links and .. are left to the kernel, which knows those of /proc."""
     path = os.fspath(directory)
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _set(context: mountapi.Context, name: str, value: str) -> None:
-    """Set a parameter; a path that is too long, or itself a descriptor's, by a descriptor.
+    """Set a parameter to a value; a path that is too long, or already that of a descriptor, is given as a descriptor.
 
     Raises ``OSError``, whose ``filename`` is what the kernel calls such a path in its messages.
     """
-    # Of these alone the kernel takes a backslash for an escape.
+    # In no other parameter does the kernel take a backslash for an escape.
     text = value.replace("\\", r"\\") if name in ("upperdir", "workdir") else value
     if len(os.fsencode(text)) <= mountapi.LONGEST_STRING and not value.startswith("/proc/self/fd/"):
         context.string(name, text)

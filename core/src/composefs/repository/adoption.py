@@ -125,7 +125,7 @@ class Adoption:
                 stored = self._copy(fd, name, size, expect)
             else:
                 _check_expected(object_id, expect, name)
-                stored = self._objects.settle(file, object_id, actual, "moved")
+                stored = self._objects.give_name(file, object_id, actual, "moved")
             if file.remains:
                 os.unlink(hidden, dir_fd=self._private)
             return stored

@@ -1,7 +1,7 @@
 """A repository as an object: how it is opened, checked and locked, and its parts.
 
-What opening one does not take is imported when it is first used: until then an extension has been started, which loads
-on another processor.
+With this module only that is imported which opening takes.  The rest is when it is first used: by then an extension has
+been started, and loads on another processor.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Images:
 
     @contextmanager
     def load(self, image_id: str) -> Iterator[Image]:
-        """Have an image open to be read, its digest checked; what is wrong with it is told with its id."""
+        """Open an image for reading, its digest checked; errors about it name its id."""
         from composefs.erofs.reader import Image
 
         fd = self.open(image_id)
@@ -84,7 +84,7 @@ class Images:
             os.close(fd)
 
     def objects_of(self, image_id: str, *, strict: bool = False) -> dict[str, int]:
-        """Return what :func:`composefs.erofs.reader.read_objects` does of an image, its digest checked."""
+        """Return an image's objects as :func:`composefs.erofs.reader.read_objects` does, once its digest is checked."""
         from composefs.erofs.reader import read_objects
 
         with self.load(image_id) as image:
@@ -121,7 +121,7 @@ def image_objects(tree: Tree) -> dict[str, int]:
 
 
 def _wrong(tree: Tree, wrong: Node, what: str) -> FormatError:
-    """Name a file of a dump, whose path is not kept while all goes well, and say what it has."""
+    """Make the error for a file of a dump, whose path is looked for only here, and ``what`` it has."""
     from composefs.paths import shown
     from composefs.tree import walk
 

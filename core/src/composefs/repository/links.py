@@ -94,8 +94,8 @@ def open_directories(parts: Sequence[str], at: int) -> int | None:
 def open_refs(parts: Sequence[str], at: int | None, where: str) -> int | None:
     """Open ``refs`` in ``streams`` or ``images``, or a directory below it; None if either is missing.
 
-    CorruptError, naming ``where``, if ``refs`` itself is anything else: to take that for a repository without refs
-    would have its garbage collected, which is everything.
+    CorruptError, naming ``where``, if ``refs`` itself is anything else: in what passes for a repository without refs,
+    everything is garbage.
     """
     if at is None:
         return None
@@ -119,9 +119,9 @@ def read_ref(parts: Sequence[str], store: Store, directory: str) -> str | None:
 
 
 def read_ref_link(parts: Sequence[str], store: Store, directory: str) -> str | None:
-    """Return the symlink of a ref as it is, right or wrong; else as :func:`read_ref`.
+    """Return where a ref's symlink points, whatever its shape; otherwise as :func:`read_ref`.
 
-    A directory, which has other refs in it, is no ref, and nothing wrong either.
+    A directory with other refs in it is no ref, and no error either.
     """
     where = "/".join([directory, "refs", *parts])
     with store.doing(f"reading {where}"):
@@ -196,8 +196,8 @@ def walk(at: int, where: str, prefix: str = "", *, odd: Callable[[str, str], obj
     """Yield (path, target) of each symlink at any depth below a directory whose path begins with ``prefix``.
 
     Those of a directory come by name, and before those of the directories in it; temporary ones are left out.  ``odd``
-    is called with the path, from ``where`` the directory is, and the reason for anything but directories and symlinks,
-    and for directories too deep.
+    is told of everything else that is no directory, and of directories too deep: the path, which begins with ``where``
+    the directory is, and what is wrong with it.
     """
     stack: list[list[str]] = [[]]
     while stack:

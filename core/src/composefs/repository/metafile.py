@@ -1,4 +1,4 @@
-"""meta.json in its place: read, written, and made up for a repository from before there was one.
+"""The file meta.json of a repository: how it is read and written, and what stands for it where there is none.
 
 fs-verity on meta.json is what makes a repository secure, so it is enabled before the file gets its name.  Repositories
 made by composefs-rs before 0.7 have no meta.json: the length of their objects' names tells the algorithm, and their
@@ -43,7 +43,11 @@ _PREFIXES = frozenset(f"{number:02x}" for number in range(256))
 
 
 class State(NamedTuple):
-    """What a repository is: its meta.json or what stands for it, whether it is secure, and whether it has none."""
+    """What a repository is.
+
+    ``meta`` is its meta.json or, in a ``legacy`` repository, which has none, what stands for it; ``secure`` tells
+    whether every object must have fs-verity.
+    """
 
     meta: Meta
     secure: bool

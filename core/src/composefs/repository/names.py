@@ -55,7 +55,7 @@ def check_stream_name(name: str) -> None:
 
 
 def is_no_entry(name: str) -> bool:
-    """Tell what in ``streams/`` is no stream, in ``images/`` no image: the refs, and what is not published yet."""
+    """Tell whether what is in ``streams/`` or ``images/`` is no stream or image: ``refs``, or not published yet."""
     return name == _REFS or name.startswith(TEMPORARY_PREFIX)
 
 
@@ -90,7 +90,7 @@ def _check_component(part: str, name: str, errors: str = "strict") -> None:
 
 
 def encode(name: str, encoding: Encoding) -> str:
-    """Return the path of a ref below ``refs/``, encoded; of a name's beginning, how the path begins."""
+    """Return the path of a ref below ``refs/``, encoded; the beginning of a name gives the beginning of the path."""
     directory, slash, rest = name.partition("/")
     return directory + slash + encode_flat(rest) if encoding == "flat" else name
 

@@ -108,7 +108,7 @@ class Objects:
         return self.size(object_id) is not None
 
     def require(self, ids: Collection[str], what: str, known: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Return the sizes of objects, but for those that are ``known``, with theirs: these are not looked for.
+        """Return the sizes of objects by id, but for those that are ``known``, which are not looked for.
 
         Raises MissingObjectError, naming ``what`` and the first missing ones, unless all are there.
         """
@@ -120,7 +120,7 @@ class Objects:
         return found
 
     def require_files(self, files: Mapping[str, int], what: str, known: Mapping[str, int] | None = None) -> None:
-        """Do so for the objects of a tree, given with its files' sizes; CorruptError for one of another size."""
+        """Require the objects of a tree, given with its files' sizes; CorruptError for an object of another size."""
         known = known or {}
         found = self.require(files, what, known)
         for object_id, size in files.items():
@@ -176,8 +176,8 @@ class Objects:
     def cat(self, object_id: str, write: Callable[[bytes | memoryview], object]) -> int:
         """Pass an object's bytes to ``write``, piece by piece, and return their number.
 
-        Its digest is checked, before its bytes are passed on where fs-verity vouches for it, else after: raises
-        CorruptError, then what was written is not to be used.
+        Its digest is checked: first, where fs-verity vouches for it, else when all has been written, which is not to be
+        used then if this raises CorruptError.
         """
         with Descriptor(self.open(object_id)) as fd:
             hasher = None if self.measured(fd, object_id) else fsverity.Hasher(self.algorithm)
@@ -234,10 +234,10 @@ class Objects:
             return self.finish(new, hasher.digest().hex(), hasher.size, "copied")
 
     def store_hashed(self, data: memoryview, object_id: str, *, likely: bool = False) -> Stored:
-        """Store bytes, which nobody else can change, whose id the caller has computed.  Raises ``OSError``.
+        """Store bytes of which the caller has computed the id, and which nobody can change since.  Raises ``OSError``.
 
-        Where they are ``likely`` there, that is looked at first: it saves two thirds of the time if they are, and costs
-        a sixth if they are not.
+        If they are ``likely`` to be there already, that is looked at first, which saves two thirds of the time if they
+        are, and costs a sixth if they are not.
         """
         if likely and self._is_intact(object_id, len(data), data):
             return Stored(object_id, len(data), "present")
@@ -285,16 +285,16 @@ class Objects:
         self.unsynced = False
 
     def finish(self, new: NewFile, object_id: str, size: int, how: How) -> Stored:
-        """Give a file written by us its verity and its name.  Raises ``OSError``."""
+        """Give a file that we have written fs-verity, in a secure repository, and its name.  Raises ``OSError``."""
         if self._store.secure:
             new.reopen_read_only()
             if not seal(new.fd, self._store):
                 raise BusyError(f"object {object_id}: another process keeps the new file open", retryable=True)
             self.measured(new.fd, object_id)
-        return self.settle(new, object_id, size, how)
+        return self.give_name(new, object_id, size, how)
 
-    def settle(self, new: Unnamed, object_id: str, size: int, how: How) -> Stored:
-        """Name a finished file.  Raises NoSpaceError and others, with the object's id."""
+    def give_name(self, new: Unnamed, object_id: str, size: int, how: How) -> Stored:
+        """Name a finished file, unless an intact object has the name.  Raises NoSpaceError and others, with the id."""
         try:
             directory, name = self._store.fanout(object_id[:2]), object_id[2:]
             try:
@@ -309,9 +309,9 @@ class Objects:
         return Stored(object_id, size, how)
 
     def _is_intact(self, object_id: str, size: int, same: int | memoryview) -> bool:
-        """Tell whether the stored object is whole: of the right size, and by fs-verity or by the bytes of ``same``.
+        """Tell whether the stored object has the right size and content: by fs-verity, or as it equals ``same``.
 
-        That is an open file, or what is in memory.
+        That is an open file, or bytes in memory.
         """
         try:
             fd = open_file(object_name(object_id), self._store.objects)

@@ -44,10 +44,12 @@ _LOCK_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Plan:
-    """What has to be written, by directory.  A directory in which all is in place already has an empty list.
+    """What is to be written and removed, and what is to be answered.
 
-    ``names`` maps "images" and "streams" to (name, symlink's content), ``refs`` ("images" or "streams", directories
-    below refs) to (last part, target); ``removals`` are (the same, parts below refs).
+    A directory that is a key has names that must be durable in the end; its list has those that are not there yet.
+    ``names`` is by "images" or "streams": (name, target of the symlink).  ``refs`` is by that and the directories below
+    ``refs``: (last part of the path, what the ref names).  ``removals`` are ("images" or "streams", path below
+    ``refs``).
     """
 
     published: Published = field(default_factory=lambda: Published([], [], [], [], []))
@@ -237,7 +239,10 @@ class Publisher:
 
     @contextlib.contextmanager
     def _refs_below(self, directory: str, parents: Sequence[str], *, to_write: bool) -> Iterator[int]:
-        """Open a directory of refs, made where it is missing; PermissionDeniedError, naming it, if nobody lets us."""
+        """Open a directory of refs, made where it is missing.
+
+        Raises PermissionDeniedError, which names it, if it is ``to_write`` and we may not.
+        """
         where = "/".join([directory, "refs", *parents])
         with self._store.doing(f"publishing {where}"):
             fd = make_directories(["refs", *parents], self._store.directory(directory), where)

@@ -110,7 +110,8 @@ def reset(
 def _remove_names(root: int) -> None:
     """Remove all names of streams, then all of images, each of them at once: half of them would be a broken repository.
 
-    What they were becomes a leftover in staging, which the next command that writes removes if this one cannot.
+    The directory of the names becomes a leftover in staging; if it cannot be removed here, the next command that writes
+    does that.
     """
     with Descriptor(open_or_make_directory("staging", root, 0o711)) as staging:
         for name in ("streams", "images"):

@@ -2,8 +2,8 @@
 
 ``REPO/staging/RANDOM/work`` is where the extension writes, ``…/private`` where files go that are taken from it.  A run
 holds a lock on its directory; what nobody holds was left by a run that was killed, and is swept when the repository is
-opened for writing the next time.  Without a repository, or for reading one, the directory is in TMPDIR, by a name that
-nothing else has there, and the next run in TMPDIR sweeps what its user's have left.
+opened for writing the next time.  Without a repository, or for reading one, the directory is in TMPDIR, under a name of
+a form that nothing else there has; what killed runs have left there, the same user's next run sweeps.
 """
 
 from __future__ import annotations

@@ -138,6 +138,6 @@ def _close_all(descriptors: dict[str, int]) -> None:
 
 
 def no_directory(where: str, remedy: str = "what belongs there to its place") -> CorruptError:
-    """Make the error for anything else, a symlink also, in the place of a directory of the repository."""
+    """Make the error for something else, a symlink too, in the place of a directory of the repository."""
     hint = f"it must be one, and no symlink; move what is there away, and {remedy}"
     return CorruptError(f"{where} is not a directory", subject=where, hint=hint)

@@ -28,9 +28,8 @@ class Streams:
     def put(self, parts: Parts, *, known: Mapping[str, int] | None = None) -> Stored:
         """Store a splitstream, without a name.
 
-        ``known`` are objects, with sizes in bytes, that the caller has found here since the repository was opened: they
-        are not looked for again.
-        Raises MissingObjectError when it refers to what is not here.
+        ``known`` are sizes in bytes of objects, by id, that the caller has found here since the repository was opened:
+        they are not looked for again.  Raises MissingObjectError when the stream refers to what is not here.
         """
         self._store.require_writable("storing a stream")
         known = known or {}
@@ -58,7 +57,7 @@ class Streams:
         return object_id
 
     def open(self, object_id: str, label: str | None = None) -> Reader:
-        """Open a stream, its own digest checked; ``label`` is what errors about it call it, else by its id."""
+        """Open a stream, its own digest checked; errors about it call it ``label``, or by its id."""
         fd = self._objects.open(object_id, verify=True)
         return Reader(fd, self._store.algorithm, label or f"stream {object_id}")
 
