@@ -18,9 +18,10 @@ from composefs_ext.errors import CorruptError, ExtError, FormatError, NoSpaceErr
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
+from composefs_ostree.fetching.blame import STAGING
 from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.fetching.stage import SmallContents
-from composefs_ostree.fetching.transport import STAGING, Fetch
+from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, head_size
 

@@ -19,8 +19,9 @@ from composefs_ext.errors import (
     NotFoundError,
     TooLargeError,
 )
+from composefs_ostree.fetching.blame import STAGING, blamed
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
-from composefs_ostree.fetching.transport import STAGING, Fetch, bad_object
+from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
 from composefs_ostree.formats.objects import Dirtree, make_dirtree
@@ -102,7 +103,7 @@ def test_a_fetch_is_bounded_and_starts_anew() -> None:
 
 @pytest.mark.parametrize("error", [CorruptError("bad"), FormatError("bad"), TooLargeError("bad"), NotFoundError("bad")])
 def test_what_is_wrong_with_an_object_is_told_with_its_name_and_a_remedy(error: ExtError) -> None:
-    told = bad_object("http://example/objects/x", error)
+    told = blamed("http://example/objects/x", error)
     assert type(told) is type(error)
     assert told.message.startswith("http://example/objects/x: ")
     assert told.subject == "http://example/objects/x"
@@ -112,18 +113,18 @@ def test_what_is_wrong_with_an_object_is_told_with_its_name_and_a_remedy(error: 
 
 def test_other_errors_speak_for_themselves() -> None:
     error = NetworkError("http://example/objects/x: no route", subject="http://example/objects/x")
-    assert bad_object("http://example/objects/x", error) is error
+    assert blamed("http://example/objects/x", error) is error
 
 
 def test_an_error_that_does_not_say_what_it_is_about_gets_the_name() -> None:
-    told = bad_object("http://example/objects/x", InputOutputError("cut", hint="look"))
+    told = blamed("http://example/objects/x", InputOutputError("cut", hint="look"))
     assert type(told) is InputOutputError
     assert (told.message, told.hint) == ("http://example/objects/x: cut", "look")
     assert told.subject == "http://example/objects/x"
 
 
 def test_what_staging_refuses_is_not_blamed_on_the_source() -> None:
-    told = bad_object("http://example/objects/x", NoSpaceError("staging: full", hint="free some", subject=STAGING))
+    told = blamed("http://example/objects/x", NoSpaceError("staging: full", hint="free some", subject=STAGING))
     assert type(told) is NoSpaceError
     assert (told.message, told.hint) == ("http://example/objects/x cannot be stored: full", "free some")
     assert told.subject is None  # the core knows the place, which is none at the source

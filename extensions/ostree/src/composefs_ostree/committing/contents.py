@@ -15,10 +15,10 @@ from hashlib import sha256
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, from_exception
 from composefs_ext.files import Naming
 from composefs_ext.fsverity import Hasher, fsverity_digest
+from composefs_ostree.fetching.blame import STAGING
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.stage import IN_STAGING, Stager, check_space, copy_range, create_staged, write_all
-from composefs_ostree.fetching.transport import STAGING
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 from composefs_ostree.formats.objects import make_xattrs
 

@@ -17,8 +17,9 @@ from composefs_ext.errors import (
 )
 from composefs_ext.files import read_regular
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
+from composefs_ostree.fetching.blame import blamed
 from composefs_ostree.fetching.directories import DirectoryTransport
-from composefs_ostree.fetching.transport import Fetch, bad_object
+from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import stream_name
 from composefs_ostree.formats.gvariant import Variant
@@ -61,7 +62,7 @@ class DeltaSource:
                 subject=self.file,
             ) from None
         except ExtError as error:
-            raise bad_object(self.file, error) from None
+            raise blamed(self.file, error) from None
         self._digest = sha256(data).digest()
 
     def open(self, core: Core) -> DeltaTransport:

@@ -20,8 +20,9 @@ from composefs_ext.errors import (
     from_exception,
 )
 from composefs_ext.files import open_regular, read_regular
+from composefs_ostree.fetching.blame import blamed
 from composefs_ostree.fetching.jobs import READ_SIZE, ReadyFiles
-from composefs_ostree.fetching.transport import Fetch, bad_object
+from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats.config import MAX_CONFIG, Config, parse_config
 
 __all__ = ["DirectoryTransport", "LocalRepository", "find_repositories"]
@@ -83,7 +84,7 @@ def _open(directory: str) -> LocalRepository:
             subject=path,
         ) from None
     except CorruptError as error:
-        raise bad_object(path, error) from None
+        raise blamed(path, error) from None
     return LocalRepository(directory, parse_config(data, path))
 
 

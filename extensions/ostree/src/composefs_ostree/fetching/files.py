@@ -8,8 +8,8 @@ failure.
 from __future__ import annotations
 
 from composefs_ext.errors import from_exception, to_wire
+from composefs_ostree.fetching.blame import blamed
 from composefs_ostree.fetching.content import FileFetch
-from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ __all__ = ["FetchedFiles", "failure"]
 
 def failure(file_id: bytes, where: str, error: Exception) -> Failure:
     """Return what to send up for an object, given by its URL or path, that cannot be had: its id and the error."""
-    return file_id, to_wire(bad_object(where, from_exception(error)))
+    return file_id, to_wire(blamed(where, from_exception(error)))
 
 
 class FetchedFiles:

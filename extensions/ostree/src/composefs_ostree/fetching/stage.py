@@ -13,7 +13,7 @@ import os
 
 from composefs_ext.errors import NoSpaceError
 from composefs_ext.files import Naming
-from composefs_ostree.fetching.transport import STAGING
+from composefs_ostree.fetching.blame import STAGING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,14 +8,8 @@ those that ended, ``descriptors`` and ``timeout`` say what to wait for.
 
 from __future__ import annotations
 
-from composefs_ext.errors import (
-    CorruptError,
-    ExtError,
-    FormatError,
-    NotFoundError,
-    TooLargeError,
-    from_exception,
-)
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError, TooLargeError, from_exception
+from composefs_ostree.fetching.blame import blamed
 from composefs_ostree.formats.names import MAX_METADATA
 
 TYPE_CHECKING = False
@@ -49,10 +43,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "STAGING",
-    "Blaming",
     "Fetch",
-    "bad_object",
     "descriptors_of",
     "fetched",
     "is_page",
@@ -61,9 +52,6 @@ __all__ = [
     "timeout_of",
     "wait",
 ]
-
-STAGING = "staging"
-"""The subject of an error of writing there, which is not what is wrong with the file that is written."""
 
 _SMALL = 512
 """Bytes of a piece from which on it is kept as an object of its own; a server may send two at a time."""
@@ -197,7 +185,7 @@ def fetched(transport: Transport, fetch: Fetch) -> bytes | None:
         return None
     where = transport.where(fetch.path)
     if fetch.error is not None:
-        raise bad_object(where, fetch.error)
+        raise blamed(where, fetch.error)
     # Of what has a checksum that is the error, and it may begin so.
     if fetch.path.startswith(("objects/", "summaries/")) and not fetch.path.endswith(".commitmeta"):
         return fetch.data
@@ -233,46 +221,3 @@ def read(
     fetch = Fetch(path, limit, is_needed=is_needed)
     read_all(core, transport, [fetch])
     return fetched(transport, fetch)
-
-
-def bad_object(where: str, error: ExtError) -> ExtError:
-    """Return the error to report for a file of the repository, given by its URL or path, that is not what it should be.
-
-    Errors of transfers and of the system already say what to do; they get the name if they have none.
-    """
-    match error:
-        case ExtError(subject=subject) if subject == STAGING:
-            reason = error.message.removeprefix(f"{STAGING}: ")
-            return type(error)(f"{where} cannot be stored: {reason}", hint=error.hint, causes=error.causes)
-        case NotFoundError():
-            return NotFoundError(
-                f"{where}: {error.message.removeprefix(f'{where}: ')}, although the commit needs it",
-                hint=error.hint or "the source is incomplete or being changed; try again later, or from another mirror",
-                subject=where,
-            )
-        case CorruptError() | FormatError() | TooLargeError():
-            return type(error)(
-                f"{where}: {error.message.removeprefix(f'{where}: ')}",
-                hint=error.hint
-                or "the source is damaged or altered on its way; try again later, or from another mirror",
-                subject=where,
-            )
-        case ExtError(subject=None):
-            return type(error)(f"{where}: {error.message}", hint=error.hint, subject=where, causes=error.causes)
-        case _:
-            return error
-
-
-class Blaming:
-    """While entered, makes of an error that of the file of the repository whose URL or path this is: `bad_object`."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        """Raise it."""
-        if isinstance(error, ExtError):
-            raise bad_object(self._where, error) from None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import gc
 
 from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
+from composefs_ostree.fetching.blame import Blaming, blamed
 from composefs_ostree.fetching.stage import SmallContents
-from composefs_ostree.fetching.transport import Blaming, bad_object
 from composefs_ostree.fetching.worker import Workers
 from composefs_ostree.formats.commit_stream import IMAGE_REF, Entry, inline_limit, partial_name, stream_name
 from composefs_ostree.formats.names import ObjectType, object_path
@@ -247,7 +247,7 @@ class _Way:
         # Not before: now it is that of the mirror which had an answer.
         where = self._supply.transport.where(object_path(ObjectType.DIRTREE, object_id))
         if data is None:
-            raise bad_object(where, NotFoundError("not found"))
+            raise blamed(where, NotFoundError("not found"))
         with Blaming(where):
             parse_dirtree(data)  # as find_excerpt does, which cannot name it
         self.fetched += 1

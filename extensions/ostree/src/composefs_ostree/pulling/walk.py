@@ -11,8 +11,8 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError
 from composefs_ext.progress import Progress
+from composefs_ostree.fetching.blame import blamed
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
-from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
 from composefs_ostree.formats.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
@@ -83,7 +83,7 @@ class Walk:
                 raise CorruptError("its checksum does not match its name")
             below = self._accept(fetch.kind, fetch.object_id, data)
         except ExtError as error:
-            raise bad_object(self._transport.where(fetch.path), error) from None
+            raise blamed(self._transport.where(fetch.path), error) from None
         self.fetched += 1
         self._progress.advance()
         self.want(below)

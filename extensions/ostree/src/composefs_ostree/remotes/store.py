@@ -11,7 +11,7 @@ import os
 
 from composefs_ext.errors import UNREADABLE, ConflictError, CorruptError, NotFoundError
 from composefs_ext.files import read_regular
-from composefs_ostree.fetching.transport import Blaming
+from composefs_ostree.fetching.blame import Blaming
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
 
 TYPE_CHECKING = False

@@ -6,8 +6,8 @@ from hashlib import sha256
 
 from composefs_ext import Core
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ostree.fetching.blame import Blaming
 from composefs_ostree.fetching.conditional import Conditions
-from composefs_ostree.fetching.transport import Blaming
 from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.remotes.index import Subset, apply_summary_delta, gunzip, parse_index
 from composefs_ostree.remotes.kept import Kept

@@ -6,8 +6,9 @@ What is kept from an earlier run is believed no more than what comes from the se
 from __future__ import annotations
 
 from composefs_ext.errors import CorruptError
+from composefs_ostree.fetching.blame import Blaming
 from composefs_ostree.fetching.conditional import Conditions
-from composefs_ostree.fetching.transport import Blaming, Fetch, fetched, read, read_all
+from composefs_ostree.fetching.transport import Fetch, fetched, read, read_all
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.remotes.kept import Kept, keep, load
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from composefs_ext.errors import CorruptError, NotFoundError
-from composefs_ostree.fetching.transport import Blaming, bad_object, read
+from composefs_ostree.fetching.blame import Blaming, blamed
+from composefs_ostree.fetching.transport import read
 from composefs_ostree.formats.names import (
     MAX_DETACHED,
     MAX_METADATA,
@@ -75,7 +76,7 @@ def fetch_object(
     path = object_path(kind, object_id)
     data = read(core, transport, path, limit)
     if data is not None and sha256(data).digest() != object_id:
-        raise bad_object(transport.where(path), CorruptError("its checksum does not match its name"))
+        raise blamed(transport.where(path), CorruptError("its checksum does not match its name"))
     return data
 
 

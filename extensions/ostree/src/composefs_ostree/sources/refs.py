@@ -6,7 +6,8 @@ import os
 from operator import itemgetter
 
 from composefs_ext.errors import ExtError, UsageError
-from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.fetching.blame import blamed
+from composefs_ostree.fetching.transport import read
 from composefs_ostree.formats.names import MAX_REF_FILE, is_ref, parse_checksum_line
 from composefs_ostree.formats.summary import collections, list_refs
 
@@ -45,7 +46,7 @@ def listed_refs(request: Request, core: Core, source: Source) -> list[dict[str, 
         by_collection = sorted((pair for each in summaries for pair in collections(each).items()), key=itemgetter(0))
         return [row | {"collection": name} for name, refs in by_collection for row in _rows(refs)]
     except ExtError as error:
-        raise bad_object(transport.where("summary"), error) from None
+        raise blamed(transport.where("summary"), error) from None
 
 
 def _rows(refs: Mapping[str, bytes]) -> list[dict[str, str]]:

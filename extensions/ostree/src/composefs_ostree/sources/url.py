@@ -5,7 +5,8 @@ from __future__ import annotations
 from composefs_ext.errors import NetworkError, NotFoundError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 from composefs_ext.workers import available_cores
-from composefs_ostree.fetching.transport import Blaming, Fetch, fetched, is_page, read, read_all
+from composefs_ostree.fetching.blame import Blaming
+from composefs_ostree.fetching.transport import Fetch, fetched, is_page, read, read_all
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport
 from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
