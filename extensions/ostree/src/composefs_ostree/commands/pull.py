@@ -102,19 +102,23 @@ def _pull(
     if not every:
         lists = "list-refs lists them" if remote is None else f"remote refs {remote.name} lists them"
         raise UsageError("there is nothing to pull", hint=f"name a ref or a commit; cfsctl ostree {lists}")
-    targets = _targets(core, [wanted.local for wanted in every])
+    # Before the source is opened: loading what talks to a server takes as long as the core takes to read and check a
+    # large commit's stream, and most pulls find nothing new.
+    streams_here = _ask_for_streams(core, [wanted.local for wanted in every])
     source = make_source()
     terms = _terms(request, core, source)
     with core.progress("refs"):  # a summary may have megabytes
         transport = source.open(core)
         found = [resolve(core, source, transport, wanted.name) for wanted in every]
+    pulled: list[tuple[str | None, Brought]] = []
+    refs: dict[str, RefUpdate] = {}
     with Commits(core, source, transport, terms) as commits:
-        pulled: list[tuple[str | None, Brought]] = []
-        refs: dict[str, RefUpdate] = {}
-        for wanted, at_source, (current, asked) in zip(every, found, targets, strict=True):
+        for wanted, at_source, (current, asked) in zip(every, found, streams_here, strict=True):
             ref = wanted.local
             checks = _checks(request, core, wanted, at_source.commit_id, current, remote)
-            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, asked, ref)
+            brought = commits.bring(
+                at_source.commit_id, size=at_source.size, current=current, checks=checks, asked=asked, ref=ref
+            )
             pulled.append((ref, brought))
             if ref is not None:
                 refs[ref] = {"name": ref_name(ref), "target": brought.here.name, "expect": current}
@@ -128,11 +132,10 @@ def _pull(
     return {**result, "bytes_transferred": traffic.received}
 
 
-def _targets(core: Core, refs: Iterable[str | None]) -> list[tuple[str | None, Pending[Stream] | None]]:
-    """Return the name of the stream that each ref names here, None if none, and that stream, which was asked for.
+def _ask_for_streams(core: Core, refs: Iterable[str | None]) -> list[tuple[str | None, Pending[Stream] | None]]:
+    """Ask for the streams that refs name here; return for each ref the stream's name and the answer to come.
 
-    This is done before the source is opened: loading what talks to a server takes as long as the core takes to read and
-    check a large commit's stream, and most pulls find nothing new.
+    Both are None for a ref that names nothing, or where there is no ref.
     """
     answers = [None if ref is None else core.ref_get(ref_name(ref)) for ref in refs]
     names = [None if answer is None else target_of(answer) for answer in answers]

@@ -128,7 +128,17 @@ class Commits:
         # Once, and once more if it was without a parent then: it was the last of another one's history.
         if known.here is not None and (parent is None or known.parent is not None):
             return known.here
-        brought = None if self._terms.subpaths else known.here  # else it may lack some, which it must have now
+        here = self._store(known, parent, may_lack_paths=may_lack_paths)
+        self.rows[here.name] = _naming(known, here)
+        if here.image is not None:
+            self.images.add(here.image)
+        known.here, known.parent = here._replace(metadata=0, files=0, parts=0), parent  # that is counted once
+        return here
+
+    def _store(self, known: Known, parent: Held | None, *, may_lack_paths: bool) -> Held:
+        """Have a commit stored, or only its stream anew, or nothing, where that is all that what is here lacks."""
+        # What this call has brought is as it is wanted; but as another one's parent it may lack some of the subpaths.
+        brought = None if self._terms.subpaths else known.here
         held = brought or known.held
         if held is None:
             self._inquiry.object(known)  # the static delta that it may come in may have its detached metadata
@@ -138,25 +148,13 @@ class Commits:
             named[PARENT_REF] = parent.stream
         damaged = self._damaged(known) if self._terms.is_repair and brought is None else set()
         if held is None or damaged or not (brought or self._suffices(held)):
-            here = self._receive(known, named, damaged, may_lack_paths=may_lack_paths)
-        elif named == had:
-            here = held
-        else:
-            from composefs_ostree.held.storing import put_again
+            return self._receive(known, named, damaged, may_lack_paths=may_lack_paths)
+        if named == had:
+            return held
+        from composefs_ostree.held.storing import put_again
 
-            refs = list(named.items())
-            here = held._replace(stream=put_again(self._core, held.stream, refs), named_refs=refs)
-        # Also if nothing is new: who pulled it may have been killed before its names were durable.
-        row: StreamName = {"name": here.name, "id": here.stream, "if_exists": "keep"}
-        if here.name == known.unreadable:
-            row["if_exists"] = "replace"
-        elif known.held is not None and known.held.name == here.name and known.held.stream != here.stream:
-            row |= {"if_exists": "replace", "expect": known.held.stream}
-        self.rows[here.name] = row
-        if here.image is not None:
-            self.images.add(here.image)
-        known.here, known.parent = here._replace(metadata=0, files=0, parts=0), parent  # that is counted once
-        return here
+        refs = list(named.items())
+        return held._replace(stream=put_again(self._core, held.stream, refs), named_refs=refs)
 
     def _suffices(self, held: Held) -> bool:
         """Tell whether what is held has all that is wanted, and the wanted image."""
@@ -239,3 +237,16 @@ class Commits:
         from composefs_ext.damage import damaged_objects
 
         return damaged_objects(self._core, self._bases(known))
+
+
+def _naming(known: Known, here: Held) -> StreamName:
+    """Return what to publish of a commit's stream, what it replaces with it.
+
+    Also if nothing is new: who pulled it may have been killed before its names were durable.
+    """
+    row: StreamName = {"name": here.name, "id": here.stream, "if_exists": "keep"}
+    if here.name == known.unreadable:
+        row["if_exists"] = "replace"
+    elif known.held is not None and known.held.name == here.name and known.held.stream != here.stream:
+        row |= {"if_exists": "replace", "expect": known.held.stream}
+    return row
