@@ -33,7 +33,8 @@ class NewMode(NamedTuple):
 class ChosenPaths:
     """Paths with new modes, and paths that are left out; all begin with a slash, and the root is one alone.
 
-    Whoever lists a tree asks for each of its entries, once.  ``jobs`` has the new modes of files by their jobs,
+    Whoever lists a tree asks for each of its entries, once.  That uses up what is said of the entry, as it does not
+    hold for the next tree's; only modes that replace do.  ``jobs`` has the new modes of files by their jobs,
     ``left_out`` the paths that the next tree to have them has to do without.
     """
 
@@ -45,15 +46,15 @@ class ChosenPaths:
         self.left_out = left_out
         self._unseen = set(replaced)
 
-    def leaves_out(self, path: bytes) -> bool:
-        """Tell whether an entry is to be left out, and forget that it is: the next tree's is not."""
+    def pop_left_out(self, path: bytes) -> bool:
+        """Tell whether an entry is to be left out; its new mode, if it has one, is used up too."""
         if path not in self.left_out:
             return False
         self.left_out.remove(path)
-        self.mode(path)
+        self.pop_mode(path)
         return True
 
-    def mode(self, path: bytes) -> NewMode | None:
+    def pop_mode(self, path: bytes) -> NewMode | None:
         """Return an entry's new mode, None for one that keeps its own."""
         added = self._modes.pop(path, None)
         self._unseen.discard(path)
@@ -61,7 +62,7 @@ class ChosenPaths:
 
     def note(self, path: bytes, job: int) -> None:
         """Note the new mode of a file that is read later."""
-        found = self.mode(path)
+        found = self.pop_mode(path)
         if found is not None:
             self.jobs[job] = found
 

@@ -18,11 +18,11 @@ from composefs_ostree.committing.inodes import (
     Directory,
     Inode,
     Meta,
-    both,
     check_name,
-    refused,
+    clash_error,
     shown,
-    too_many,
+    special_file_error,
+    too_many_error,
 )
 from composefs_ostree.committing.layers import Layers
 from composefs_ostree.fetching.bare import own_xattrs
@@ -96,7 +96,7 @@ class DirectoryListing:
             while waiting:
                 number, directory, depth = waiting.pop()
                 if depth > MAX_DEPTH or self._first + len(self._jobs) + len(self._directories) > MAX_INODES:
-                    raise too_many()
+                    raise too_many_error()
                 place = self._opened.path(number)
                 with Naming(shown(place)):
                     waiting += self._scan(place, number, directory, depth + 1)
@@ -128,17 +128,17 @@ class DirectoryListing:
         status = os.fstat(fd)
         inside = path[len(os.fsencode(self._path)) :] + b"/"  # the directory, from the root of the tree
         paths = self._changes.paths
-        directory.meta = self._changes.apply(_meta(status, fd), paths.mode(inside[:-1] or b"/"))
+        directory.meta = self._changes.apply(_meta(status, fd), paths.pop_mode(inside[:-1] or b"/"))
         found = []
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = os.fsencode(entry.name)
-                if paths.leaves_out(inside + name):
+                if paths.pop_left_out(inside + name):
                     continue
                 check_name(name, path)
                 if entry.is_dir(follow_symlinks=False):
                     if name in directory.files:
-                        raise both(shown(path + b"/" + name))
+                        raise clash_error(shown(path + b"/" + name))
                     below = directory.directories.get(name)
                     if below is None:
                         below = directory.directories[name] = Directory()
@@ -146,12 +146,12 @@ class DirectoryListing:
                     self._directories.append((number, name))
                 elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                     if name in directory.directories:
-                        raise both(shown(path + b"/" + name))
+                        raise clash_error(shown(path + b"/" + name))
                     job = directory.files[name] = self._first + len(self._jobs)
                     paths.note(inside + name, job)
                     self._jobs.append((number, name))
                 else:
-                    raise refused(shown(path + b"/" + name))
+                    raise special_file_error(shown(path + b"/" + name))
         return found
 
     def _read(self, directory: int, name: bytes) -> Inode:

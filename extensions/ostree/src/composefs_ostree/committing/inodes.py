@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-__all__ = ["Directory", "Inode", "Meta", "both", "check_name", "refused", "shown", "too_many"]
+__all__ = ["Directory", "Inode", "Meta", "check_name", "clash_error", "shown", "special_file_error", "too_many_error"]
 
 
 Meta = Dirmeta
@@ -94,7 +94,7 @@ def check_name(name: bytes, directory: bytes) -> None:
         ) from None
 
 
-def both(path: str) -> FormatError:
+def clash_error(path: str) -> FormatError:
     """Return the error for a directory in the place of something else, or the other way round."""
     return FormatError(
         f"{path} is both a file and a directory",
@@ -103,7 +103,7 @@ def both(path: str) -> FormatError:
     )
 
 
-def refused(path: str) -> ExtError:
+def special_file_error(path: str) -> ExtError:
     """Return the error for what is neither file, symlink nor directory."""
     return UnsupportedError(
         f"{path} is a device, a pipe or a socket, which no ostree commit can hold",
@@ -112,7 +112,7 @@ def refused(path: str) -> ExtError:
     )
 
 
-def too_many() -> ExtError:
+def too_many_error() -> ExtError:
     """Return the error for a tree without end."""
     return TooLargeError(
         f"the tree has more than {MAX_INODES} files or {MAX_DEPTH} nested directories",

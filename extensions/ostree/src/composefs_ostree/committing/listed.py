@@ -6,7 +6,16 @@ import os
 
 from composefs_ext import Core
 from composefs_ext.errors import CorruptError, FormatError, MissingObjectError
-from composefs_ostree.committing.inodes import Directory, Inode, Meta, both, check_name, refused, shown, too_many
+from composefs_ostree.committing.inodes import (
+    Directory,
+    Inode,
+    Meta,
+    check_name,
+    clash_error,
+    shown,
+    special_file_error,
+    too_many_error,
+)
 from composefs_ostree.committing.layers import Layers
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
 
@@ -31,18 +40,18 @@ class TreeBuilder:
 
     def directory(self, path: bytes, meta: Meta) -> None:
         """Add a directory, or what is known of one that is there."""
-        if self._leaves_out(path, is_directory=True):
+        if self._pop_left_out(path, is_directory=True):
             return
         directory = self.root
         if path:
             above, name = self._split(path)
             directory = self._below(above, name, path, len(path))
-        directory.meta = self._changes.apply(meta, self._changes.paths.mode(b"/" + path))
+        directory.meta = self._changes.apply(meta, self._changes.paths.pop_mode(b"/" + path))
 
     def file(self, path: bytes, inode: Inode) -> None:
         """Add a regular file or a symlink; a later one of the same name replaces it."""
         job = self._first + len(self.inodes)
-        if self._leaves_out(path):
+        if self._pop_left_out(path):
             self._not_there[path] = job
         else:
             self._name(path, job)
@@ -53,7 +62,7 @@ class TreeBuilder:
 
     def link(self, path: bytes, target: bytes) -> None:
         """Give one more name to the file that ``target`` is."""
-        if self._leaves_out(path):
+        if self._pop_left_out(path):
             return
         if target in self._not_there:
             self._name(path, self._not_there[target])
@@ -66,8 +75,8 @@ class TreeBuilder:
 
     def no_file(self, path: bytes) -> None:
         """Leave out an entry that no commit can hold; raise UnsupportedError unless it is to be left out."""
-        if not self._leaves_out(path):
-            raise refused("/" + shown(path))
+        if not self._pop_left_out(path):
+            raise special_file_error("/" + shown(path))
 
     def parents(self, path: bytes, meta: Meta) -> None:
         """Make the directories above a path if the last is not there; then all get these metadata, the root too."""
@@ -86,9 +95,9 @@ class TreeBuilder:
             directory = self._below(directory, name, path, end)
             directory.meta = meta
 
-    def _leaves_out(self, path: bytes, *, is_directory: bool = False) -> bool:
+    def _pop_left_out(self, path: bytes, *, is_directory: bool = False) -> bool:
         """Tell whether an entry is left out: by itself, or with a directory above it."""
-        if not self._changes.paths.leaves_out(b"/" + path):
+        if not self._changes.paths.pop_left_out(b"/" + path):
             return self._is_inside_left_out(path)
         if is_directory:
             self._left_out.add(path)
@@ -103,7 +112,7 @@ class TreeBuilder:
     def _name(self, path: bytes, job: int) -> None:
         above, name = self._split(path)
         if name in above.directories:
-            raise both("/" + shown(path))
+            raise clash_error("/" + shown(path))
         above.files[name] = job
 
     def _split(self, path: bytes) -> tuple[Directory, bytes]:
@@ -136,7 +145,7 @@ class TreeBuilder:
         found = above.directories.get(name)
         if found is None:
             if name in above.files:
-                raise both("/" + shown(path[:end]))
+                raise clash_error("/" + shown(path[:end]))
             found = above.directories[name] = Directory()
             self._directories += 1
             self._check_number()
@@ -144,12 +153,12 @@ class TreeBuilder:
 
     def _check_number(self) -> None:
         if self._first + len(self.inodes) + self._directories > MAX_INODES:
-            raise too_many()
+            raise too_many_error()
 
 
 def _check_depth(path: bytes) -> None:
     if path.count(b"/") >= MAX_DEPTH:
-        raise too_many()
+        raise too_many_error()
 
 
 def require_objects(core: Core, tree: TreeBuilder, hint: str) -> None:
