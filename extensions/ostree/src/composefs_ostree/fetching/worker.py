@@ -103,17 +103,18 @@ class Workers:
         """How many of them have a part of a delta to do."""
         return sum(worker.is_on_part and worker.outstanding > 0 for worker in self._workers)
 
-    def for_files(self, full: int | None) -> Worker | None:
-        """Return the one that has the fewest files, or another one if that has ``full``; None if all have enough.
+    def for_files(self, busy: int | None) -> Worker | None:
+        """Return the worker that has the fewest files to do, None if even that one has enough.
 
-        Without ``full`` there is no other one, unless nobody else fetches.
+        Where it has ``busy`` files or more, another worker is started if there may be one; with None, only where no
+        worker is free of parts.
         """
         free = [worker for worker in self._workers if not (worker.is_on_part and worker.outstanding)]
-        worker = min(free, key=lambda worker: worker.outstanding, default=None)
-        is_full = worker is None or (full is not None and worker.outstanding >= full)
-        if is_full and len(self._workers) < self.most:
+        least = min(free, key=lambda worker: worker.outstanding, default=None)
+        are_busy = least is None or (busy is not None and least.outstanding >= busy)
+        if are_busy and len(self._workers) < self.most:
             return self._start()
-        return None if worker is None or worker.outstanding > HANDOVER else worker
+        return None if least is None or least.outstanding > HANDOVER else least
 
     def for_part(self) -> Worker | None:
         """Return one that has nothing to do; None if there is none and no other may be started."""

@@ -33,15 +33,20 @@ def deal(workers: Workers, to_fetch: FetchQueue, puts: Puts, delta: Applying | N
         _deal_parts(workers, to_fetch, puts, delta)
     to_fetch.staged = puts.bytes
     while to_fetch and puts.bytes < STAGED_BYTES:
-        # A large file keeps one worker busy: beside a static delta, there is often nothing but large ones.
-        full = 1 if to_fetch.has_large else HANDOVER if len(to_fetch) > _BACKLOG else None
-        worker = workers.for_files(full)
+        worker = workers.for_files(_busy(to_fetch))
         if worker is None:
             return
         ids = to_fetch.take(HANDOVER)
         if not ids:
             return
         worker.deal(ids)
+
+
+def _busy(to_fetch: FetchQueue) -> int | None:
+    """Return with how many files all workers are busy, so that another one is worth its start; None if none is."""
+    if to_fetch.has_large:
+        return 1  # as that keeps a worker busy: beside a static delta, there is often nothing but large ones
+    return HANDOVER if len(to_fetch) > _BACKLOG else None
 
 
 def _deal_parts(workers: Workers, to_fetch: FetchQueue, puts: Puts, delta: Applying) -> None:
