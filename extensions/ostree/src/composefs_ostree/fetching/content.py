@@ -127,7 +127,7 @@ def unpack_small(file_id: bytes, data: bytes, staged: str, small: SmallContents)
     size = content_size(head)
     if size > _WHOLE_PLAIN:
         return None
-    hashed_before = _hashed_before if start <= _CACHED_HEAD else _hashed_before.__wrapped__
+    hashed_before = _cached_hashed_before if start <= _CACHED_HEAD else _hashed_before
     header = hashed_before(b"%b%b" % (head[:8], head[16:]))
     if header is None:
         return None
@@ -146,7 +146,6 @@ def unpack_small(file_id: bytes, data: bytes, staged: str, small: SmallContents)
     return file_id, head, size, staged
 
 
-@lru_cache(_CACHED_HEADS)
 def _hashed_before(head: bytes) -> bytes | None:
     """Return what is hashed before the content of a regular file, from its head without the size; None for others.
 
@@ -154,6 +153,9 @@ def _hashed_before(head: bytes) -> bytes | None:
     """
     whole = head[:8] + bytes(8) + head[8:]
     return None if parse_head(whole).is_symlink else checksum_header(whole)
+
+
+_cached_hashed_before = lru_cache(_CACHED_HEADS)(_hashed_before)
 
 
 class FileFetch(Fetch):
