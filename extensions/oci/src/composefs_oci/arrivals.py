@@ -44,7 +44,7 @@ NAME_INTERVAL = 2.0
 TICK = 1.0
 """Seconds between two looks at what there is to be named."""
 TAKEN_LOT = 8 << 20
-"""How much a worker has to have had taken before it is told: few enough messages that one side never waits for room."""
+"""Staged bytes of a worker that the core takes before the worker is told: so few messages never fill the channel."""
 
 
 class _Layer:
@@ -55,7 +55,7 @@ class _Layer:
     """
 
     progress: Progress
-    """From when it is begun."""
+    """Set when a worker is given the layer."""
 
     def __init__(self, digest: str, job: Job, log: str) -> None:
         self.digest = digest
@@ -83,7 +83,7 @@ class _Layer:
 
 
 class _Worker(WorkerProcess):
-    """A process, the layer that it is at, and how much was taken of it that it was not told."""
+    """A process; ``layer`` is what it is at, ``taken`` how many of its staged bytes were taken that it was not told."""
 
     layer: _Layer | None = None
     taken = 0

@@ -83,7 +83,8 @@ class Node:
 class Directory(Node):
     """A directory; ``above`` is the one that it is in, None for the root, and ``name`` its name there.
 
-    ``own`` are the names in it that the layer at hand has an entry for (True) or that lead to such (False).
+    ``own`` has the names in it that are of the layer at hand: True where the layer has an entry for the name itself,
+    False where it only has entries below.
     """
 
     __slots__ = ("above", "children", "name", "own")

@@ -40,11 +40,12 @@ class Applying:
     """
 
     def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = (), alone: HeldFiles | None = None) -> None:
-        """Parts whose files are all ``held`` (by an interrupted pull) are left out, and so are such fallbacks.
+        """``held`` is what may have files of the new commit already, such as the cache of an interrupted pull.
 
-        Parts only if the source has objects beside the delta: their metadata, and files that turn out to be gone, come
-        from there.  A part that makes nothing is always left out.  Without such objects, ``alone`` with the files of
-        the old commit, nothing can stand in for a delta that is of no use.
+        ``alone`` is for a delta whose source has nothing beside it: the files of the old commit.  Nothing then stands
+        in for what the delta does not bring.  If there are objects beside it, None, parts whose files are all held are
+        left out: their metadata are fetched, and so are files that turn out to be gone.  Left out in any case are
+        parts that make nothing, and fallbacks that are held.
         """
         self._alone = alone
         self.parts = 0
@@ -90,7 +91,7 @@ class Applying:
         return object_id in self._coming_metadata
 
     def miss(self, file_id: bytes) -> None:
-        """Take it that a held file is gone: raise MissingObjectError, which says how, if it cannot come any more."""
+        """Hear that a held file is gone; raise MissingObjectError, which says how, if nothing is going to bring it."""
         if self._alone is not None and not self.awaits_file(file_id):
             self._alone.read(file_id)
 

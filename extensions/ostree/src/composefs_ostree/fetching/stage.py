@@ -48,7 +48,7 @@ _CANNOT_CLONE = frozenset(
     {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
 )
 _OF_TARGET = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-"""Why a reflink fails where it would be; of EIO nobody knows whose it is."""
+"""Errors of a reflink that are those of staging, and not of the file that is cloned; EIO may be of either."""
 
 
 def create_staged(name: str) -> int:
@@ -119,8 +119,8 @@ class Stager:
     def stage(self, source: int, staged: str, size: int, digest: Hash) -> int:
         """Bring the content of an open file into the new file ``staged`` and hash it; return how many bytes it has.
 
-        What grows while it is read is cut at ``size``, or more than that is returned; either way it is not ``size``
-        that the caller finds if the file was changed.
+        The file had ``size`` bytes when the caller looked; another number that is returned, or another hash, says that
+        it was changed since.
         """
         fd = create_staged(staged)
         try:

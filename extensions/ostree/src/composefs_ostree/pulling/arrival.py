@@ -62,7 +62,7 @@ class Arrivals:
         keep_nul: bool,
         uses_cache: bool,
     ) -> None:
-        """Of the bases, some may have been ``asked`` for already, by their names; what is opened is taken out.
+        """``asked`` has the streams of bases that the core was asked for already, by name; what is opened is removed.
 
         ``keep_nul`` is as in :class:`~composefs_ostree.held.dumptext.DumpText`.
         """

@@ -86,16 +86,7 @@ class CommitObject(NamedTuple):
 
 
 class Known:
-    """A commit that is wanted: what :class:`Inquiry` has found out about it, and what has come of it.
-
-    ``held`` is what the repository has of it, None if nothing that can be read; then ``unreadable`` is the name of what
-    it has and cannot be read, if there is such a stream.  ``detached`` is the detached metadata that the source has,
-    None if it has none, ``object`` the commit object once somebody needed it, and ``signatures`` are those that were
-    checked, for JSON.  ``alike`` is the name of a stream that may have much of it although nothing says so.
-
-    Then it is brought: ``here`` is how it is stored now, for itself or as the parent of another, ``parent`` the parent
-    that its stream names, if that was brought too, and ``brought`` what came of a request for the commit itself.
-    """
+    """A commit that is wanted: what :class:`Inquiry` has found out about it, and what has come of it."""
 
     def __init__(self, commit_id: bytes, size: int, current: str | None) -> None:
         """``size`` bounds the commit object; ``current`` is the stream that its ref names here now, or one like it."""
@@ -103,14 +94,25 @@ class Known:
         self.size = size
         self.current = current
         self.held: Held | None = None
+        """What the repository had of it before the call, None if nothing that can be read."""
         self.unreadable: str | None = None
+        """The name of the stream that the repository has of it and that cannot be read."""
         self.detached: bytes | None = None
+        """The detached metadata that the source has, None if it has none."""
         self.object: CommitObject | None = None
+        """The commit object, once somebody has needed it."""
         self.signatures: list[dict[str, Any]] = []
+        """Those that were checked, for JSON."""
         self.alike: str | None = None
+        """The name of a stream that may have much of it although nothing says so."""
+
+        # What becomes of it.
         self.here: Held | None = None
+        """How it is stored now, for itself or as the parent of another commit."""
         self.parent: Held | None = None
+        """The parent that its stream names, if that was brought too."""
         self.brought: Brought | None = None
+        """What came of a request for the commit itself."""
 
 
 class Inquiry:

@@ -20,21 +20,22 @@ __all__ = ["Supply"]
 
 
 class Supply(NamedTuple):
-    """Where the objects of a commit may come from.
-
-    ``held`` are asked for an object before it is fetched; of what bases among them refer to the core tells ``sizes``.
-    Of a ``delta`` all is brought in first; it is the first of ``held``, and starts from the commit of ``ahead``.  The
-    rest is fetched: metadata by ``transport``, files by ``workers``.  ``note`` is called with every file that has come
-    in.
-    """
+    """Where the objects of a commit may come from."""
 
     transport: Transport
+    """By which metadata is fetched."""
     workers: Workers
+    """By which files are fetched, and parts of the delta carried out."""
     held: Sequence[Holder]
+    """What is asked for an object before it is fetched; the delta, if there is one, is the first of them."""
     sizes: BaseSizes
+    """What the core tells of the objects to which bases among ``held`` refer."""
     note: Callable[[bytes, Entry], None] | None = None
+    """Called with the id and the entry of every file that has come in."""
     delta: Applying | None = None
+    """A static delta, whose objects are awaited and not fetched."""
     ahead: Ahead | None = None
+    """The commit from which the delta starts."""
 
     def held_metadata(self, object_id: bytes) -> bytes | None:
         """Return the bytes of a metadata object that is held, checked against its id; None if there is none."""

@@ -45,14 +45,18 @@ class SummaryFiles:
         self.are_signed = policy.is_on
 
     def obtain(self, path: str, fetch: Callable[[str, Kept | None], _Fetched]) -> _Fetched:
-        """Have a file fetched if it is not what is kept of it; once more, and from the next mirrors, if it is bad."""
+        """Return what ``fetch`` makes of a file, given how to name the file and what is kept of it.
+
+        Where that raises CorruptError it is called again: first without what is kept, as that may not fit what the
+        server has, then for one mirror after the other.
+        """
         while True:
             where = self.where(path)
             kept = self.kept(where)
             try:
                 return fetch(where, kept)
             except CorruptError as error:
-                if kept is not None:  # it may be that which does not fit, whatever the server says
+                if kept is not None:
                     try:
                         return fetch(where, None)
                     except CorruptError:

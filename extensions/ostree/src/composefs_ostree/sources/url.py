@@ -45,7 +45,7 @@ class Shares(NamedTuple):
 
 
 class Mirrors(NamedTuple):
-    """The URLs of places that have the same, the best first; the last ``late`` of them have kept us waiting."""
+    """The URLs of places that have the same files, the best first; the last ``late`` of them have kept us waiting."""
 
     urls: Sequence[str]
     late: int = 0
@@ -109,7 +109,10 @@ class UrlSource:
     def _opened(
         self, core: Core, urls: Sequence[str], connections: int, *, has_config: bool
     ) -> tuple[HttpTransport | Mirrored, Mirrors]:
-        """Return what goes to places that have the same, and these in order, one that answers first."""
+        """Return a transport to places that have the same files, and these places in the order in which to ask them.
+
+        Of several places, the first is one that answers.  Raises the first place's error if none does.
+        """
 
         def going_to(places: Sequence[str]) -> list[HttpTransport]:
             return self._transports(places, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
@@ -180,7 +183,7 @@ class UrlSource:
         connections: int,
         tell: Callable[[str], object] | None = None,
     ) -> list[HttpTransport]:
-        """Return what goes to these places, which have the same."""
+        """Return a transport to each of these places, which have the same files."""
         settings = self._settings
         if len(bases) > 1:  # there is another place to go to
             settings = settings._replace(retries=settings.mirror_retries, first_retries=settings.mirror_retries)

@@ -83,12 +83,12 @@ class UnreachedError(NetworkError):
 
 
 class _Paced(io.RawIOBase):
-    """What a socket gives, until next to nothing comes of it: as body, but also as headers, trailers or chunks' sizes.
+    """What a socket gives, be it body, headers, trailers or chunks' sizes; SlowError when next to nothing comes of it.
 
-    A peer that sends less than 1000 bytes a second for the time after which silence counts as its end is given up; what
-    happens between reads does not count, nor does what goes before the first byte.  So is one that sends, however fast,
-    more than ``left`` bytes: what comes of the body adds to that, but a head or trailers without an end exceed it, and
-    so do chunks of a byte with a long extension each (RFC 9112, 7.1.1).
+    That is raised when the peer sends less than 1000 bytes a second for as long as silence is borne; time between
+    reads does not count, nor the time before the first byte.  It is raised too, however fast bytes come, when they are
+    more than ``left``.  What is read of the body adds to ``left``, so that it bounds what comes beside the body: a head
+    or trailers without an end, or chunks of a byte with a long extension each (RFC 9112, 7.1.1).
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
