@@ -83,11 +83,11 @@ class Channel:
         return True
 
     def _lines_of(self, data: bytes) -> list[bytes]:
-        """Return the lines that end in what was read, as they are to be taken: the kit exchanges ids in them."""
+        """Return the lines that end in what was read; the conformance kit overrides this to look at them."""
         return self._reader.feed(data)
 
     def look(self) -> float:
-        """Look how the conversation goes; return the seconds after which to do so again, which the kit alone wants."""
+        """Return the seconds until this is to be called again: never; the conformance kit looks on by this."""
         return inf
 
     def discard(self) -> None:

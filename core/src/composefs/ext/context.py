@@ -31,11 +31,12 @@ class Context:
 
     ``manifest`` says what the extension may do at all, ``command`` what this one may.  ``repository`` is None where it
     asks for none; ``algorithm`` is that of its digests, and ``erofs_default`` the format of images for which a call
-    names none: without a repository, those of a new one.  ``private_fd`` is the core's own directory
-    beside staging.  ``cancelled`` tells that the extension has been told that the user has asked to stop.
-    ``unwritten`` is why some of the output could not be written, or was none that could be: the run has failed then,
-    whatever its answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed
-    on; ``log_lines`` is how many log lines have come.
+    names none: without a repository, those of a new one.  ``private_fd`` is the core's own directory beside staging.
+    ``features`` are those that were agreed on; ``log_lines`` is how many log lines have come.
+
+    ``cancelled`` tells that the user has asked to stop, and the extension has been told so.  ``unwritten`` is the error
+    if some of the output could not be written, or was malformed: then the run has failed, whatever its answer.
+    ``reader_left`` tells that nobody reads the output any more.
 
     ``resources`` are closed when the conversation ends.
     """

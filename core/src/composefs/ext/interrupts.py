@@ -20,8 +20,7 @@ __all__ = ["Interrupts"]
 
 
 class Interrupts:
-    """While entered, counts SIGINT, SIGTERM and SIGHUP, and keeps the ``first``; ``fd`` becomes readable when one
-    arrives.
+    """While entered, counts SIGINT, SIGTERM and SIGHUP; ``first`` is the first, and ``fd`` readable when one has come.
 
     Signals that the process ignores stay ignored, and in a thread other than the main one nothing is changed, as
     Python delivers signals to the main thread only.

@@ -1,7 +1,7 @@
 """Starting an extension: its directories, what it may reach, its process; and the end of all that.
 
-Only what this takes is imported here and where the command line is parsed.  Whatever else a run needs is imported by
-whom it starts for (composefs.ext.session): while the extension loads on one processor, the core loads on another.
+Only what this takes is imported before the extension runs.  Whatever else a run needs is imported afterwards, with
+composefs.ext.session: while the extension loads on one processor, the core loads on another.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ class Launched(NamedTuple):
     error_text: ErrorText
 
     def wait(self, seconds: float, *, read: bool, write: bool) -> set[int]:
-        """Wait for what it says, if that is to be ``read``, for room to ``write``, and for all else that may come.
+        """Wait for a message, if that is to be ``read``, for room to ``write``, and for whatever else may come.
 
-        Return the descriptors that are ready; that of interrupts is made ready for the next one.
+        That is the end of the process, text on its standard error, or a signal.  Return the descriptors that are ready;
+        that of the signals is emptied.
         """
         poll = select.poll()
         for fd, event, is_wanted in (
@@ -73,7 +74,7 @@ class Launched(NamedTuple):
         return ready
 
     def end(self) -> Ended:
-        """Kill what still runs, pass on what it said last, and return how it ended; once more, just that."""
+        """Kill what still runs, pass on the last of its standard error, and return how it ended; again, just that."""
         self.process.kill_group()
         ended = self.process.reap()
         self.error_text.close()
@@ -144,6 +145,7 @@ def launch(
 
 
 def _places(line: CommandLine) -> dict[str, tuple[int, int]]:
+    """Return device and inode of what is at each typed path, as long as nobody can have exchanged it."""
     places: dict[str, tuple[int, int]] = {}
     for path in line.typed("path-read", "path-write"):
         with suppress(OSError):  # what is not there yet the extension may make, but not have read or mounted at
@@ -153,6 +155,7 @@ def _places(line: CommandLine) -> dict[str, tuple[int, int]]:
 
 
 def _user_descriptors(command: Command, stdio: Stdio) -> dict[int, int]:
+    """Return those of the user's standard files that a command gets, by the numbers that they have there."""
     descriptors: dict[int, int] = {}
     for word, to, fd, stream in (
         ("in", USER_STDIN, stdio.stdin, "input"),

@@ -77,11 +77,11 @@ class Ended(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What is to be executed, without arguments, in which ``directory``, and what it is held to.
+    """What is to be executed, without arguments, in which ``directory``, and what it may do.
 
-    ``descriptors`` are the caller's, by the numbers by which it sees them, USER_STDIN and USER_STDOUT.  ``account`` is
-    whom root lets it be, ``file_size`` the bytes of the largest file that it may write.  ``attributes`` leaves root's
-    extension the right to privileged attributes of files.
+    ``descriptors`` are the caller's, by the numbers by which the program sees them, USER_STDIN and USER_STDOUT.
+    ``account`` is who it runs as instead of root, ``file_size`` the bytes of the largest file that it may write.  With
+    ``attributes``, a program that runs as root may set privileged extended attributes.
     """
 
     executable: str

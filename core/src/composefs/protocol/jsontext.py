@@ -23,7 +23,7 @@ _STRING = re.compile(r'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\
 _SCALAR = re.compile(r"[-+.0-9A-Za-z]+")
 _LONGEST_ESCAPE = 6
 _LONGEST_SCALAR = 400
-"""More digits than any double has that is not written to be a nuisance."""
+"""Characters of a number or word; no double needs as many, unless it is written to be a nuisance."""
 
 
 def indented(pieces: Iterable[bytes]) -> Iterator[str]:
@@ -41,7 +41,11 @@ def indented(pieces: Iterable[bytes]) -> Iterator[str]:
 
 
 class _Place(NamedTuple):
-    """What may come next: ``marks`` are those that may, ``what`` says it; ``line``: a key or value begins a line."""
+    """What may come next, and ``what`` that is in words.
+
+    ``marks`` are the quotes, brackets, commas and colons that may, ``key`` and ``value`` tell whether a string is a
+    name, and whether a number or word may come; ``line`` whether what comes begins a line.
+    """
 
     what: str
     marks: str = ""

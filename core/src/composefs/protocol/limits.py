@@ -20,11 +20,12 @@ class Limits(NamedTuple):
     """What an extension may ask of the core, by the names in ``initialize``.  Sizes in bytes; ``line`` has its newline.
 
     ``unanswered`` calls may be outstanding; ``rows`` is the length of a list inside a message and ``file_rows`` of one
-    in a file.  ``dump_bytes`` bounds a dump, which is read whole, and ``dump_entries`` what is made of it: up to
-    1.3 KB each, 2.6 GB for all; as many bytes of the shortest lines would take ten times that.  It is what
-    ``dump_bytes`` holds of files with objects, and more than twice what the images of distributions have.
-    ``stream_bytes`` bounds a stream's inline file, which is not read whole, ``references`` each list of ids of a
-    stream, ``range_bytes`` an object in a pack.
+    in a file.  ``dump_bytes`` bounds a dump, which is read whole, and ``dump_entries`` its lines and different
+    attributes, which take up to 1.3 KB of memory each, 2.6 GB in all.  Of files with objects no more lines fit into
+    ``dump_bytes``, and the images of distributions have less than half; but of the shortest lines ten times as many
+    would.  ``stream_bytes`` bounds a stream's inline file, which is not read whole, ``references`` each list of ids of
+    a stream, ``range_bytes`` an object in a pack.
+
     Staging may hold ``staging_files`` with ``staging_bytes`` in all, checked about once a second while that takes
     little time.  More than ``progress_per_second`` messages for one id are coalesced, log lines after ``log_lines``
     dropped.

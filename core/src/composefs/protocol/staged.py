@@ -25,7 +25,7 @@ _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class NewStaged:
-    """A staged file that the core makes, of ``size`` bytes so far; the descriptor ``fd`` stays who opened it's."""
+    """A staged file that the core makes, of ``size`` bytes so far; whoever opened the descriptor ``fd`` closes it."""
 
     def __init__(self, name: str, fd: int, limit: int | None, interrupted: Callable[[], bool] | None) -> None:
         self.fd = fd
@@ -50,7 +50,7 @@ class NewStaged:
         self.size += len(data)
 
     def fill(self, pieces: Iterator[bytes]) -> None:
-        """Write ``pieces``; raise what ``expect`` does, and other errors of it."""
+        """Write ``pieces``; raise what ``expect`` does, and errors of the system as ours, which name the file."""
         with Doing(f"writing staged file {self._name}"):
             for piece in pieces:
                 self.write(piece)
@@ -59,8 +59,8 @@ class NewStaged:
 class StagedFiles:
     """Files in the directory ``fd``, which stays the caller's.  Names have passed params.staged_name.
 
-    ``owner``, user and group, gets what the core makes there, if it is not ours; that has ``limit`` bytes at most, and
-    is given up when ``interrupted`` says so.
+    ``owner``, (uid, gid), gets the files that the core makes there; None: they stay ours.  Such a file has at most
+    ``limit`` bytes, and is given up when ``interrupted`` says so.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ def get(context: Context, params: Message) -> Message:
 
 
 def list_refs(context: Context, params: Message) -> Message:
-    """List the refs in the extension's directories that begin with ``prefix``; what is none is told to the user."""
+    """List the refs in the extension's directories that begin with ``prefix``; warn the user of what is no ref."""
     prefix = string(params, "prefix", "")
     repository = context.source(params)
 
