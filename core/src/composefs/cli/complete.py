@@ -52,7 +52,7 @@ def _refs(repository: Repository, prefix: str) -> list[Ref]:
 
 
 def _below_refs(word: str) -> str:
-    """Return how a name begins that stands in the word, or will, behind ``refs/``."""
+    """Return the beginning of a name that a word has behind ``refs/``; empty while the word may still become that."""
     return "" if "refs/".startswith(word) else word.removeprefix("refs/")
 
 

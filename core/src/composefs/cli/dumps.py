@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["read_dump"]
 
 MAX_DUMP = 1 << 30
-"""Bytes of the largest dump, some millions of lines.  What is endless, such as /dev/zero, must not fill the memory.
+"""Bytes of the largest dump, some millions of lines, so that /dev/zero or an endless pipe does not fill the memory.
 
 Lines are not counted, as those of extensions are: what `create-dumpfile` makes of the user's own tree can be read.
 """

@@ -1,4 +1,4 @@
-"""Which file system was full: an error for want of space tells of an object or a URL, and the remedy is elsewhere."""
+"""Which file system is full: the error says which object or URL did not fit, and not where to free some space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REMEDY = "free some space and run the command again"
 
 
 def name_the_disk(error: NoSpaceError, settings: Settings) -> None:
-    """Add to the error's remedy where there is no space: with its subject, if that is a path, else the repository."""
+    """Add the full file system to the error's hint: that of its subject, if that is a path, else of the repository."""
     place = error.subject or ""
     if not place.startswith("/"):
         if settings.no_repo:

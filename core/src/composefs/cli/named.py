@@ -37,7 +37,7 @@ def named(repository: Repository, name: str, kinds: tuple[Kind, ...]) -> Found:
 
 @contextmanager
 def telling(repository: Repository, *kinds: Kind) -> Iterator[None]:
-    """Have the error for a name that is not in a repository tell what may be meant."""
+    """Give a NotFoundError from the block a hint that tells what may have been meant."""
     try:
         yield
     except NotFoundError as error:
@@ -48,7 +48,7 @@ def telling(repository: Repository, *kinds: Kind) -> Iterator[None]:
 
 @contextmanager
 def hinting(kind: type[ComposefsError], hint: str) -> Iterator[None]:
-    """Have errors of a kind tell this remedy, which is known here alone."""
+    """Give errors of a kind from the block this hint, which only the caller knows."""
     try:
         yield
     except kind as error:

@@ -1,4 +1,4 @@
-"""Write results to standard output, as bytes, lines, tables, JSON, and what is said besides to standard error.
+"""Results on standard output, as bytes, lines, tables and JSON, and messages on standard error.
 
 Everything goes out as bytes and is flushed, so that an error of the descriptor (full disk, closed pipe) is met here and
 not at the interpreter's exit, and so that a name which is not UTF-8 leaves as it came.
@@ -45,7 +45,7 @@ _PIECE = 1 << 16
 def write(data: bytes | memoryview, *, flush: bool = True) -> None:
     """Write bytes to standard output; raise BrokenPipeError, or an error of ours for any other failure.
 
-    Who writes many small pieces does so without ``flush``, and calls once with it in the end.
+    For many small pieces, leave out ``flush``, and call once with it in the end.
     """
     try:
         if sys.stdout is None:  # what Python makes of a closed descriptor
@@ -62,7 +62,7 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
 
 
 def unwritten(error: OSError) -> ComposefsError:
-    """Return our error for one of the system's that standard output gave; call it before :func:`settle`."""
+    """Make our error for one of the system's met in writing to standard output; call it before :func:`settle`."""
     error.filename = os.path.realpath("/dev/stdout")  # the one that is full, if it is
     failure = from_os_error(error, "writing to standard output")
     if error.errno == errno.EBADF:
@@ -71,7 +71,7 @@ def unwritten(error: OSError) -> ComposefsError:
 
 
 def settle() -> None:
-    """Write out what is buffered, or let it go nowhere: the interpreter's own flush at exit must not fail."""
+    """Write out what is buffered, or throw it away: the interpreter's own flush at exit must not fail."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -80,7 +80,7 @@ def settle() -> None:
 
 
 def nowhere() -> int:
-    """Open what is empty and may be written to: /dev/null, or memory where that is missing."""
+    """Open something empty that takes whatever is written: /dev/null, or memory where that is missing."""
     try:
         return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def write_piece(data: bytes | memoryview) -> None:
 
 
 def line(text: str) -> None:
-    """Write a line, which no name in it can break; on a terminal, what the terminal would obey is taken out."""
+    """Write a line; newlines in it become spaces, and on a terminal, what the terminal would obey is taken out."""
     if os.isatty(STDOUT):
         text = printable(text)
     write(text.replace("\n", " ").encode("utf-8", "surrogateescape") + b"\n")
@@ -121,7 +121,7 @@ def print_json(document: object) -> None:
 
 
 def print_json_rows(document: dict[str, object], key: str, rows: Iterable[object]) -> None:
-    """Write the document with the list ``key`` at its end, as `print_json` would, and no row longer than it takes."""
+    """Write the document with the list ``key`` at its end, as `print_json` would, with one row in memory at a time."""
     import json
 
     head = escaped(json.dumps({**document, key: []}, indent=2, ensure_ascii=False)).removesuffix("]\n}")
@@ -150,6 +150,6 @@ def refuse_terminal(what: str) -> None:
 
 
 def say(text: str) -> None:
-    """Write lines to standard error; that nobody can read them is no reason for the work to fail."""
+    """Write lines to standard error; if that fails, the work goes on."""
     with contextlib.suppress(OSError):
         os.write(STDERR, text.encode("utf-8", "surrogateescape") + b"\n")

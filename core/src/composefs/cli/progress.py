@@ -17,10 +17,9 @@ REPORT_EVERY = 0.1
 
 
 class Reporting:
-    """A callback (done, total) as a context manager; what it is told becomes not more than ten events a second.
+    """A callback (done, total), as a context manager, that tells observers of it, at most ten times a second.
 
-    A ``total`` that nobody knows before the end is left out.  Work that fails or is interrupted is never said to be
-    done.
+    A ``total`` that nobody knows before the end is left out.  Work that fails or is interrupted never ends with "done".
     """
 
     def __init__(self, observers: Observers, name: str, label: str) -> None:
@@ -41,7 +40,7 @@ class Reporting:
             self._started = True
 
     def make_room(self) -> None:
-        """Have bars leave the terminal for output that is written otherwise; what is told next brings them back."""
+        """Remove bars from the terminal before something else is written to it; the next call brings them back."""
         self._observers.output(b"")
         self._next = 0.0
 

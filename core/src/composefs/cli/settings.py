@@ -121,7 +121,7 @@ class Settings(NamedTuple):
         return algorithm, default if self.erofs_version is None else self.erofs_version
 
     def observers(self, *, json: bool = False) -> Observers:
-        """Return the observers that the options ask for; with ``json``, output is not shown, the result object is."""
+        """Return the observers that the options ask for; ``json``: the output of an extension is not to be shown."""
         from composefs.cli.sinks import sinks_for
         from composefs.observe import Observers
 
@@ -129,7 +129,7 @@ class Settings(NamedTuple):
 
     @contextmanager
     def reporting(self, name: str, label: str) -> Iterator[Reporting]:
-        """Have what is told how far the work called ``name`` is shown, behind the label, as the options ask."""
+        """Yield a callback (done, total) by which progress is shown as the options ask; the label is for people."""
         from composefs.cli.progress import Reporting
 
         with self.observers() as observers, Reporting(observers, name, label) as report:

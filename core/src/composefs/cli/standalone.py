@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def given_path(text: str) -> str:
-    """Return a path, as the type of an argument; an empty one is what a script has whose variable is not set."""
+    """Check a path, as the type of an argument: an empty one comes from a script in which a variable is not set."""
     if not text:
         raise argparse.ArgumentTypeError("an empty path")
     return text
@@ -48,9 +48,9 @@ def given_path(text: str) -> str:
 
 @contextmanager
 def at_work(label: str) -> Iterator[Reporting | None]:
-    """Show on a terminal, once it is told, that something lasts, and how much of it is done; what a pipe gets is None.
+    """Yield what shows progress, behind the label, once it is called; None where standard error is no terminal.
 
-    Whoever writes to standard output meanwhile makes room before.
+    Whoever writes to standard output meanwhile calls its ``make_room`` before.
     """
     if not os.isatty(2):
         yield None
@@ -67,7 +67,7 @@ def at_work(label: str) -> Iterator[Reporting | None]:
 def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) -> int:
     """Do the work and return the exit status: 0, ``wrong_usage``, 1 for other errors, 128 + the number of a signal.
 
-    It is 141, as that of a program that SIGPIPE ends, when nobody reads standard output any more.
+    When nobody reads standard output any more it is 141, that of a program ended by SIGPIPE.
     """
     try:
         ctrl_c.raise_interrupts()

@@ -1,7 +1,7 @@
 """The entry points of cfsctl and of the tools beside it: what has to be settled before their modules are loaded.
 
-Ctrl-C ends the process then (ctrl_c.py), as it does while the shell waits for cfsctl's completions.
-Until that is said, nothing is imported that takes long.
+That is, first of all, that Ctrl-C ends the process without a traceback (ctrl_c.py): nothing that takes long is imported
+before.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _begin_again(*options: bytes, **environment: str) -> None:
 
 
 class _Instead:
-    """Have modules stand for others while click is imported: whoever imports those afterwards gets them whole.
+    """Put modules in the place of others while click is imported; whoever imports those afterwards gets them whole.
 
     Before Python 3.12, datetime makes its classes in Python, 1 ms, before it takes those that its module in C has, and
     gettext comes with locale, 2 ms, to look for translations of click's texts, of which there are none.
@@ -127,7 +127,7 @@ class _Reference:
 
 
 def _import_when_used(name: str, **parameters: type) -> dict[str, type]:
-    """Have a module loaded when it is first asked for something (PEP 562), not where it is imported.
+    """Make a module load when an attribute of it is first used (PEP 562), not where it is imported.
 
     click imports inspect, which takes 5 ms, and uses it to print help; and uuid, which takes 3 with platform, for a
     type of parameter that no command has.  Since Python 3.14 typing loads annotationlib, 2 ms with ast, for a name of a

@@ -130,7 +130,7 @@ class Source:
 
 
 def _with_remedy(error: FormatError) -> FormatError:
-    """Name, in the error of a tree that is no container, the option that takes it all the same."""
+    """Give the error for a tree without /usr a hint to the option that takes it all the same."""
     error.hint = "say --no-propagate-usr-to-root to take the tree as it is"
     return error
 
@@ -147,7 +147,7 @@ def _lacks_usr(directory: str) -> bool:
 
 
 def _read_file(directory: str, path: bytes, node: Node) -> bytes:
-    """Read a file below a directory; whether it is still the one that was scanned, its digest tells who asks."""
+    """Read a file below a directory; the caller compares its digest with that of the file that was scanned."""
     place = os.path.join(directory, os.fsdecode(path[1:]))
     with Doing(f"reading {place}"), open(open_file(place), "rb") as file:
         return file.read(node.size + 1)
