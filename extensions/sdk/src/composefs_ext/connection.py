@@ -77,7 +77,7 @@ class Pending(_Generic[T]):
         self._is_optional = False
 
     def optional(self) -> Pending[T]:
-        """Have a failure of it fail the run only where somebody asks for the result; return itself."""
+        """Let a failure of this call fail the run only if somebody asks for the result; return itself."""
         self._is_optional = True
         self._connection.unseen.pop(self._id, None)
         return self
@@ -197,7 +197,7 @@ class Connection:
         self._flush()
 
     def cancel(self) -> None:
-        """Note that the run is cancelled; for a signal handler, so it raises unless a line is half written."""
+        """Note that the run is cancelled, and raise that unless a line is half written; for a signal handler."""
         self.cancelled = True
         if not self._writing:
             self._raise_if_cancelled()

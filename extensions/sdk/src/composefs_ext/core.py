@@ -130,8 +130,8 @@ class Core(Connection):
         """Store a splitstream without naming it.
 
         ``content_type`` is 16 hex digits; ``inline`` names the staged file with the inline bytes; ``object_refs`` are
-        the objects in the order of their numbers, without duplicates; ``named_refs`` are (name, id) pairs.  What is
-        still being stored may stand for its id: it is waited for when the other lists are written.
+        the objects in the order of their numbers, without duplicates; ``named_refs`` are (name, id) pairs.  Instead of
+        an id there may be the ``Pending`` of the call that stores the thing, which is waited for.
         MissingObjectError for an id that the repository does not hold.
         """
         params, staged = self._lists(chunks=chunks, object_refs=object_refs)

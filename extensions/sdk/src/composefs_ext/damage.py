@@ -18,9 +18,9 @@ _OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62,126})")
 
 
 def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
-    """Return the ids of the objects that are bad, or not there, of those that some streams need.
+    """Return the ids of the objects that these streams need and that are damaged or missing.
 
-    A stream that cannot be read is bad itself, whatever it needs; one that is not there is left out.  All is read.
+    A stream that cannot be read is among them itself; a name that no stream has is left out.  Every object is read.
     """
     here = []
     bad: set[str] = set()

@@ -91,7 +91,7 @@ class ExtError(Exception):
         return cls(f"{where}: {reason}", hint=hint, subject=where, causes=causes, retryable=retryable)
 
     def __str__(self) -> str:
-        return self.message  # which those who know more about the object may have changed
+        return self.message  # a caller that knows more about the object may have changed it
 
 
 class UsageError(ExtError):
@@ -203,10 +203,10 @@ class CoreGoneError(CancelledError):
 
 
 UNREADABLE = (CorruptError, FormatError, InputOutputError, MissingObjectError)
-"""What reading something of the repository raises where it is there and no good: fetching it again may mend it."""
+"""What reading something of the repository raises if it is damaged, or lacks a part: fetching it again may mend it."""
 
 MORE_PROCESSES = "raise the limit of processes: ulimit -u, or that of the control group, pids.max"
-"""What to do where no further process or thread may be."""
+"""What to do where no further process or thread may be started."""
 
 _CLASSES: list[type[ExtError]] = [ExtError, *ExtError.__subclasses__()]
 _BY_KIND = {cls.kind: cls for cls in _CLASSES}
@@ -249,8 +249,8 @@ def from_wire(error: object) -> ExtError:
 def from_exception(error: BaseException, written: str | None = None) -> ExtError:
     """Return the error to report for whatever a handler raised; one that nobody expected becomes one line.
 
-    ``written`` is the directory to blame for what only writing meets, a full disk or a file that may not grow, when the
-    system's error does not say which file it was.
+    ``written`` is the directory that was written to: it is named in an error that only writing meets, a full disk or a
+    file that may not grow, where the system's error names no file.
     """
     match error:
         case ExtError():

@@ -1,7 +1,4 @@
-"""Opening a file by a path where anything may be, reading it or its attributes, naming it where the system does not.
-
-And waiting for a file system.
-"""
+"""Files of which nothing is known but the path: opening and reading them, and errors that name them."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -
     """Open a regular file for reading, through a symlink only if ``follow``; return the descriptor.
 
     The path may be relative to the directory ``dir_fd``.  Raises OSError as open(2) does, and CorruptError, which does
-    not name the file, if it is something else.
+    not name the file, for anything but a regular file.
     """
     # O_NONBLOCK, as a named pipe would be waited for until somebody writes to it.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
@@ -55,7 +52,7 @@ def read_regular(path: str, most: int, *, follow: bool = True, dir_fd: int | Non
 def read_up_to(file: BinaryIO, most: int) -> bytes:
     """Read the rest of a regular file, or ``most`` bytes of it.
 
-    ``file.read(most)`` asks for so much memory before it reads, which is refused where memory is limited.
+    ``file.read(most)`` would ask for that much memory first, which may be refused where memory is limited.
     """
     if size := os.fstat(file.fileno()).st_size:
         return file.read(min(most, size))
@@ -68,7 +65,7 @@ def read_up_to(file: BinaryIO, most: int) -> bytes:
 def attribute_names(file: int | bytes | str) -> list[str]:
     """Return the names of the extended attributes of an open file, or of what is at a path, a symlink also.
 
-    A file system that has no such thing, as many of FUSE, has none of them.
+    There are none where the file system knows no such thing, as many of FUSE.
     """
     try:
         return os.listxattr(file, follow_symlinks=isinstance(file, int))
@@ -87,10 +84,10 @@ def sync_file_system(directory: int) -> None:
 
 
 class Naming:
-    """While entered, gives an OSError that names no file, or one relative to a descriptor, this path as its file.
+    """A context manager that puts a path into an OSError of its block that names no file, or not by an absolute path.
 
-    What writes, reads and syncs by a descriptor raises such errors, which tell a user nothing; and a disk that is full
-    would be looked for elsewhere.
+    Writing, reading and syncing by a descriptor raise such errors, from which a user cannot tell which file, or which
+    full disk, was meant.
     """
 
     __slots__ = ("_path",)

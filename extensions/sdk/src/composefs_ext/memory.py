@@ -1,7 +1,7 @@
 """The repository that ``testing.MemoryCore`` serves: the protocol's calls on dictionaries.
 
-It refuses what the core would refuse, so that an extension which gets by here has named what it stored, stored what it
-names, and published in one piece.
+It refuses what the core would refuse: an extension that succeeds here has stored what it names, and named it in one
+call.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MemoryRepository:
         self.output = ""
         """What was printed to the user's standard output."""
         self.prefixes: tuple[str, ...] = ("",)
-        """How streams may be called that are published, and below, where refs may be: anything, at first."""
+        """What the names of published streams begin with, and below, where refs must be; at first, anything goes."""
         self.ref_directories: tuple[str, ...] | None = None
 
     # Staged files and lists

@@ -6,8 +6,8 @@
         ...                           # for Puts.add(row, name, size, offset), or a row of object_put
     packs.flush()                     # before the core, or who tells it, hears of any of them
 
-A file of its own is made, closed, renamed, linked, unlinked and leased, which takes longer than all that is done with
-the bytes in it if they are few.
+A staged file of its own is made, closed, renamed, leased, linked and unlinked.  For a few bytes that takes longer than
+all that is done with them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Packs"]
 
 _LARGEST = 16 << 10
-"""Of this size a fifth of the time is saved, of twice this nothing (docs/decisions/packs.md)."""
+"""Bytes.  For this size a pack saves a fifth of the time, for twice as much nothing (docs/decisions/packs.md)."""
 _PACK = 1 << 20
 """Bytes in a pack, which are in memory until it is written."""
 
@@ -54,7 +54,7 @@ class Packs:
         return self._name, offset
 
     def flush(self) -> None:
-        """Have everything that was added in its file; what is added later goes into another one.
+        """Write everything that was added into its file; what is added later goes into another one.
 
         After an OSError, as of a full disk, nothing of it is in a file, and the next call tries again.
         """

@@ -18,7 +18,7 @@ __all__ = ["Progress"]
 _ids = count(1)
 
 _LARGEST = 2**53 - 1
-"""A message holds no larger integer.  Totals are what a source claims, and nothing need be true of one beyond this."""
+"""No larger integer fits a message (P-4).  A total that is larger, as a source may claim, is left out."""
 
 
 class Progress:

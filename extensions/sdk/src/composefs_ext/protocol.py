@@ -1,4 +1,4 @@
-"""What of the protocol is known here: its version, the features that may be agreed, and the core's limits.
+"""The protocol as this SDK knows it: its version, the features that may be agreed, and the core's limits.
 
 The core announces its limits in ``initialize``; where it is silent, these hold (docs/protocol.md, "Limits").
 """

@@ -32,17 +32,20 @@ __all__ = ["Puts"]
 
 CALLS = 4
 FILES = 128
-"""``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
+"""The most ``object.put`` without an answer, and files in one call.
 
+A call with fewer files is made only while less than half as many are out.
+"""
 
 LEAST = 16 << 10
-"""What a staged file counts for at least: of small ones there could be more than staging may have."""
+"""Bytes that a staged file counts for at least; else there could be more small ones than staging may have."""
 
 
 class Puts:
-    """``bytes`` counts what was added and not taken yet; a row is whatever tells you which file it was.
+    """Gives staged files to the core, and tells what became of each; a *row* is whatever tells you which file it is.
 
-    Who stages no more while that is above a bound keeps within the core's limits of bytes and files.
+    ``bytes`` counts those of files that were added and are not taken yet.  Stage no more while that is above a bound of
+    your own, and you keep within the core's limits of bytes and files.
     """
 
     def __init__(self, core: Core) -> None:
@@ -62,7 +65,7 @@ class Puts:
         return bool(self._sent and self._sent[0][0].done)
 
     def add(self, row: Any, name: str, size: int, offset: int | None = None) -> None:
-        """Add the staged file ``name`` of ``size`` bytes, or with ``offset`` so many bytes there of a pack.
+        """Add the staged file ``name`` of ``size`` bytes; with ``offset``, the ``size`` bytes from there on of a pack.
 
         All rows of a pack have to be added before any answer is taken.
         """
@@ -72,7 +75,7 @@ class Puts:
             self._packs[name] = self._packs.get(name, 0) + 1
 
     def send(self) -> None:
-        """Give the core what is good to give now; waits only while the connection is full."""
+        """Send full lots, and smaller ones while few are out; this waits only while the connection is full."""
         rows = self._rows
         while rows and len(self._sent) < (CALLS if len(rows) >= FILES else CALLS // 2):
             lot = [rows.popleft() for _ in range(min(FILES, len(rows)))]

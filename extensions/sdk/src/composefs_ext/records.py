@@ -1,4 +1,4 @@
-"""What the core tells of a repository and of a stream."""
+"""A repository and a stream, as the core describes them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Text for people: tables, sizes, and names that strangers gave.
 
-What a terminal would obey the core takes out of all output; here it is that a name cannot pass for a line of ours.
+The core takes out of all output what a terminal would obey; here a stranger's name is kept from looking like a line of
+ours.
 """
 
 from __future__ import annotations

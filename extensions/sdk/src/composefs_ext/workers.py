@@ -13,7 +13,7 @@ Where the time goes into hashing, which threads can do at a time, :func:`in_thre
 
 Messages are what ``marshal`` knows: numbers, strings, bytes, lists, tuples, dictionaries.  A worker is forked, so
 fork it before there are threads; it has no part in the conversation with the core, and ends with the process that made
-it.  Bodies do best when they never cross: a worker stages files, and tells their names.
+it.  Contents of files are best not sent: let the worker stage them, and tell their names.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ class Channel:
 
 
 class WorkerProcess:
-    """A forked process that runs ``serve`` with its end of a channel, in a directory, which may be an open one.
+    """A forked process that runs ``serve`` with its end of a channel, in a directory, given by path or descriptor.
 
-    Raises ExtError where no more processes may be.
+    Raises ExtError where no more processes may be started.
     """
 
     def __init__(self, serve: Callable[[Channel], None], directory: str | int) -> None:
@@ -170,7 +170,7 @@ class WorkerProcess:
         return messages
 
     def end(self) -> None:
-        """End the process: it has nothing that anybody needs."""
+        """Kill the process, which has nothing that anybody needs."""
         self._channel.close()
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
