@@ -299,6 +299,8 @@ def test_what_is_no_image_or_no_directory(image: Path, mountpoint: Path, tmp_pat
         (image, image, "is not a directory"),
     ):
         refused = run(HELPER, "-o", f"basedir={tmp_path}/a", source, target, status=1)
+        assert refused.stderr.startswith("mount.composefs: ")
+        assert refused.stderr.count("\n") == 1
         assert message in refused.stderr
     assert not os.path.ismount(mountpoint)
 
