@@ -219,12 +219,10 @@ def test_artifacts_and_referrers(tmp_path: Path, repo: Path) -> None:
     cfsctl("--repo", repo, "oci", "tag", note["digest"], "note")
     assert [each["is_container"] for each in images(repo)] == [True, False]
     assert "artifact" in cfsctl("--repo", repo, "oci", "images").stdout
-    for command in (
-        ["dump", "note"],
-        ["mount", "note", str(tmp_path)],
-        ["layer", "--dumpfile", digest(b"signature\n")],
-    ):
-        the_error("--repo", repo, "oci", *command, status=3 if command[0] == "mount" else 5)
+    for command in (["dump", "note"], ["compute-id", "note"], ["mount", "note", str(tmp_path)]):
+        told = the_error("--repo", repo, "oci", *command, status=9)
+        assert told == "cfsctl: note is an artifact, of which no image is made\n"
+    the_error("--repo", repo, "oci", "layer", "--dumpfile", digest(b"signature\n"), status=5)
     # A copy takes them along; the last tag takes them with it.
     other = init(tmp_path / "other")
     copied = cfsctl(

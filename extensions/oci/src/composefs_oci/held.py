@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext.errors import CorruptError, NotFoundError, UsageError
+from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
+from composefs_oci.formats.descriptors import parse_manifest
 from composefs_oci.formats.digest import ALGORITHMS, digest_of, is_beginning, is_digest
 from composefs_oci.formats.json_document import MAX_DOCUMENT
+from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.names import (
     CONFIG,
     IMAGE_PREFIX,
@@ -89,7 +91,12 @@ def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConf
         if core.stream_get(name=manifest_stream(digest), named_refs=True).found() is None:
             return open_config(core, digest, stream_id)
     manifest = open_manifest(core, digest)
-    return open_config(core, manifest.config, stream_id or manifest.config_id)
+    config = open_config(core, manifest.config, stream_id or manifest.config_id)
+    if not config.images:  # whoever pulls an image makes one of it
+        document = read_document(core, manifest.id, digest)
+        if not parse_manifest(document, OCI_MANIFEST, f"the manifest {digest}").is_image:
+            raise UnsupportedError(f"{name} is an artifact, of which no image is made", subject=name)
+    return config
 
 
 def find_tagged(core: Core, name: str, source: str | None = None) -> str | None:
