@@ -131,7 +131,7 @@ def _import_when_used(name: str, **parameters: type) -> dict[str, type]:
 
     click imports inspect, which takes 5 ms, and uses it to print help; and uuid, which takes 3 with platform, for a
     type of parameter that no command has.  Since Python 3.14 typing loads annotationlib, 2 ms with ast, for a name of a
-    type in quotes.  With importlib.util.LazyLoader, the second import of a module would load it.
+    type in quotes.
 
     ``parameters`` are what click's types may name while they are made, as it does since 8.4 with
     ``ParamType[uuid.UUID]``, and what it gets there; as soon as they are cleared, it is the module that is asked.
