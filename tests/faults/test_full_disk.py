@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, the_error
+from support.commands import CFSCTL, run, the_error
 from support.mounts import mounted
 from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
@@ -59,6 +59,37 @@ def test_an_ostree_pull(tmp_path: Path, large: Path) -> None:
             assert told.startswith(f"cfsctl: {source}/objects/")
             assert ".filez cannot be stored: No space left on device" in told
             assert f" (the file system is the one at {tmp_path}/disk: free some space" in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ("", 0),
+        ("min-free-space-size=1MB min-free-space-percent=99", 0),
+        ("min-free-space-size=3MB", 8),
+        ("min-free-space-percent=20", 0),
+        ("min-free-space-size=0MB min-free-space-percent=60", 8),
+        ("min-free-space-size=2M", 5),
+        ("min-free-space-percent=100", 5),
+    ],
+)
+def test_an_export_to_where_some_is_to_be_left_free(tmp_path: Path, large: Path, settings: str, status: int) -> None:
+    """It takes 3 MB of 5, if ostree would."""
+    target, out = Target(tmp_path / "repo"), tmp_path / "disk/out"
+    tree = f"--tree=dir={large / 'one'}"
+    target.ostree("commit", tree, "-b", BRANCH)
+    out.parent.mkdir()
+    for program in ("ostree", "cfsctl"):
+        with mounted(out.parent, "-t", "tmpfs", "-o", "size=5m", "tmpfs"):
+            config = make_repo(out) / "config"
+            config.write_text("\n".join([config.read_text(), "[core]", *settings.split(), ""]))
+            if program == "ostree":
+                run("ostree", f"--repo={out}", "commit", "-b", BRANCH, tree, status=1 if status else 0)
+            else:
+                told = target.ostree("export", BRANCH, out, status=status).stderr
+                assert ("min-free-space-size" in told) == (status != 0)
+                left = [*(out / "objects").rglob("*.*"), *(out / "tmp").rglob("cfsctl-*")]
+                assert (left == []) == (status != 0)
 
 
 def test_inodes(tmp_path: Path, large: Path) -> None:

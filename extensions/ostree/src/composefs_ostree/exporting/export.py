@@ -192,6 +192,7 @@ def _write_files(
             while todo and (worker := workers.for_files(HANDOVER)) is not None:
                 worker.deal([todo.popleft() for _ in range(min(HANDOVER, len(todo)))])
             for file_id, _, size, _ in workers.rows():
+                target.require_space()
                 left -= 1
                 yield file_id, size
     finally:

@@ -24,11 +24,14 @@ from composefs_ext.errors import (
     BusyError,
     CorruptError,
     ExistsError,
+    FormatError,
+    NoSpaceError,
     NotFoundError,
     UnsupportedError,
     UsageError,
 )
 from composefs_ext.files import Naming, read_regular, sync_file_system
+from composefs_ext.text import human_bytes
 from composefs_ostree.exporting.directories import Directories
 from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
@@ -44,6 +47,8 @@ _LAYOUT = ("tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "ref
 _LOCK_SECONDS = 30
 _FLOCK = "hhqqi4x"
 _DEFAULT_LEVEL = 6
+_UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+_MOST_DIGITS = 9
 
 
 class Target:
@@ -156,6 +161,26 @@ class Target:
         text = self.settings.get("archive", {}).get("zlib-level", "").strip()
         return int(text) if len(text) == 1 and text.isdecimal() else _DEFAULT_LEVEL
 
+    def require_space(self) -> None:
+        """Raise NoSpaceError if the disk has less free than the config has ostree leave, or FormatError."""
+        status = os.fstatvfs(self.staging.fd)
+        free = status.f_frsize * (status.f_bavail if os.geteuid() else status.f_bfree)
+        least = self._least_free(status.f_frsize * status.f_blocks)
+        if free < least:
+            raise NoSpaceError.at(
+                self.path,
+                f"its config has {human_bytes(least)} of its disk left free, and {human_bytes(free)} are",
+                hint="free some space there, or see to min-free-space-size and -percent in its config",
+            )
+
+    def _least_free(self, total: int) -> int:
+        core = self.settings.get("core", {})
+        size, percent = core.get("min-free-space-size", "0MB"), core.get("min-free-space-percent", "0")
+        if not (_is_count(size[:-2]) and size[-2:] in _UNITS and _is_count(percent) and int(percent) < 100):
+            what = f"min-free-space-size is {size[:40]!r}, not like '5GB', or -percent {percent[:40]!r}, not below 100"
+            raise FormatError.at(f"{self.path}/config", what)
+        return int(size[:-2]) * _UNITS[size[-2:]] or total * int(percent) // 100
+
     def read(self, path: str, limit: int) -> bytes:
         """Return a file's content; raise CorruptError unless it is a regular file of at most ``limit`` bytes."""
         above, _, name = path.rpartition("/")
@@ -259,3 +284,7 @@ class Target:
 
     def _try_to_lock(self, kind: int) -> None:
         fcntl.fcntl(self._lock_fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
