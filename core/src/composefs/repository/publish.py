@@ -12,26 +12,16 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
-from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundError, UsageError
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory, sync_directory
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
-from composefs.repository.links import MAX_DEPTH, make_directories, make_room, open_refs, point, read_ref_link
-from composefs.repository.names import Encoding, check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
+from composefs.repository.links import make_directories, make_room, open_refs, point
+from composefs.repository.names import ref_link
 from composefs.repository.objects import Objects
-from composefs.repository.publication import (
-    ANY,
-    Expectation,
-    ImageName,
-    Publication,
-    Published,
-    RefRemoval,
-    RefUpdate,
-    StreamName,
-)
+from composefs.repository.plan import Plan, Planner, check_names
+from composefs.repository.publication import Publication, Published
 from composefs.repository.refs import Refs
 from composefs.repository.store import Store
 from composefs.repository.streams import Streams
@@ -42,44 +32,13 @@ __all__ = ["Publisher"]
 _LOCK_SECONDS = 60.0
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What is to be written and removed, and what is to be answered.
-
-    A directory that is a key has names that must be durable in the end; its list has those that are not there yet.
-    ``names`` is by "images" or "streams": (name, target of the symlink).  ``refs`` is by that and the directories below
-    ``refs``: (last part of the path, what the ref names).  ``removals`` are ("images" or "streams", path below
-    ``refs``).
-    """
-
-    published: Published = field(default_factory=lambda: Published([], [], [], [], []))
-    names: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    refs: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = field(default_factory=dict)
-    removals: list[tuple[str, list[str]]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return any(self.names.values()) or any(self.refs.values()) or bool(self.removals)
-
-    def add_name(self, directory: str, name: str, object_id: str, *, there: bool) -> None:
-        names = self.names.setdefault(directory, [])
-        if not there:
-            names.append((name, object_link(object_id)))
-
-    def add_ref(self, directory: str, parts: list[str], target: str, *, there: bool) -> None:
-        refs = self.refs.setdefault((directory, tuple(parts[:-1])), [])
-        if not there:
-            refs.append((parts[-1], target))
-
-
 class Publisher:
     """Publishes in one repository."""
 
     def __init__(self, store: Store, objects: Objects, streams: Streams, images: Images, refs: Refs) -> None:
         self._store = store
         self._objects = objects
-        self._streams = streams
-        self._images = images
-        self._refs = refs
+        self._planner = Planner(store, objects, streams, images, refs)
 
     def publish(self, publication: Publication) -> Published:
         """Publish; see the module.  What is there already is not written again, only waited for.
@@ -88,16 +47,16 @@ class Publisher:
         does not exist, ConflictError for a broken expectation, ExistsError, FormatError for names, and ReadOnlyError.
         """
         self._store.require_writable("publishing")
-        _check(publication)
+        check_names(publication)
         ids = [stream.id for stream in publication.streams] + [image.id for image in publication.images]
         self._objects.require(dict.fromkeys(ids), "publishing")
         with self._store.doing("publishing"):
-            plan = self._plan(publication)
+            plan = self._planner.plan(publication)
             if plan or self._objects.unsynced:
                 self._objects.barrier()
             if plan or not self._wait_for_names(plan):
                 with self._lock():
-                    plan = self._plan(publication)  # the first was a look without the lock
+                    plan = self._planner.plan(publication)  # the first was a look without the lock
                     self._carry_out(plan)
         return plan.published
 
@@ -109,85 +68,7 @@ class Publisher:
             lock(fd, what, exclusive=True, wait=_LOCK_SECONDS)
             yield
 
-    def _plan(self, publication: Publication) -> _Plan:
-        plan = _Plan()
-        for image in publication.images:
-            self._plan_image(image, plan)
-        for stream in publication.streams:
-            self._plan_stream(stream, plan)
-        new = {stream.name for stream in publication.streams}
-        for ref in publication.refs:
-            self._plan_ref(ref, new, plan)
-        for removal in publication.remove_refs:
-            self._plan_removal(removal, plan)
-        for name in publication.remove_image_refs:
-            self._plan_image_removal(name, plan)
-        return plan
-
-    def _plan_ref(self, ref: RefUpdate, new: set[str], plan: _Plan) -> None:
-        """Plan for a ref; ``new`` are the streams that get their names with it, and any other one must be there."""
-        current = self._refs.read(ref.name, ref.encoding)
-        # A ref whose stream has no name any more is in no list, so that whoever looks expects nothing.
-        if ref.expect is not None or (current is not None and self._streams.lookup(current) is not None):
-            _check_expectation(f"the ref {ref.name!r}", current, ref.expect)
-        if ref.target not in new:
-            target_id = self._streams.lookup(ref.target)
-            if target_id is None:
-                raise NotFoundError(f"the ref {ref.name!r} cannot name {ref.target!r}: there is no such stream")
-            self._objects.require([target_id], f"naming the stream {ref.target!r}")
-            plan.add_name("streams", ref.target, target_id, there=True)
-        plan.add_ref("streams", ref_parts(ref.name, ref.encoding), ref.target, there=current == ref.target)
-        plan.published.refs.append((ref.name, current))
-
-    def _plan_removal(self, removal: RefRemoval, plan: _Plan) -> None:
-        parts = _old_parts(removal.name, removal.encoding)
-        current = self._named_by("streams", parts)
-        if current is None:
-            raise NotFoundError(
-                f"there is no ref {removal.name!r}", subject=removal.name, hint="`cfsctl ref list` lists them"
-            )
-        _check_expectation(f"the ref {removal.name!r}", current, removal.expect)
-        plan.removals.append(("streams", parts))
-        plan.published.removed_refs.append((removal.name, current))
-
-    def _plan_image_removal(self, name: str, plan: _Plan) -> None:
-        parts = _old_parts(name, "path")
-        current = self._named_by("images", parts)
-        if current is None:
-            raise NotFoundError(f"there is no image ref {name!r}", subject=name, hint="`cfsctl images` lists them")
-        plan.removals.append(("images", parts))
-        plan.published.removed_image_refs.append((name, current))
-
-    def _named_by(self, directory: str, parts: list[str]) -> str | None:
-        """Return what a ref names that is to be removed; what is wrong with it must not keep it there for ever."""
-        link = read_ref_link(parts, self._store, directory)
-        if link is None:
-            return None
-        try:
-            return parse_ref_link(link, len(parts) - 1, directory)
-        except CorruptError:
-            return os.fsencode(link).decode(errors="replace")
-
-    def _plan_stream(self, stream: StreamName, plan: _Plan) -> None:
-        current = self._streams.lookup(stream.name)
-        _check_expectation(f"the stream {stream.name!r}", current, stream.expect)
-        now = stream.id
-        if current not in (None, stream.id):
-            if stream.if_exists == "fail":
-                raise ExistsError(f"the stream {stream.name!r} exists with another id, {current}", subject=stream.name)
-            if stream.if_exists == "keep" and self._objects.has(str(current)):
-                now = str(current)
-        plan.add_name("streams", stream.name, now, there=now == current)
-        plan.published.streams.append((stream.name, now, current))
-
-    def _plan_image(self, image: ImageName, plan: _Plan) -> None:
-        plan.add_name("images", image.id, image.id, there=self._images.is_named(image.id))
-        if image.ref is not None:
-            there = self._images.read_ref(image.ref) == image.id
-            plan.add_ref("images", ref_parts(image.ref, "path"), image.id, there=there)
-        plan.published.images.append(image.id)
-
-    def _wait_for_names(self, plan: _Plan) -> bool:
+    def _wait_for_names(self, plan: Plan) -> bool:
         """Wait for names that are all there, as :meth:`_carry_out` does; False if a directory of refs has gone since.
 
         Nothing is made here: without the lock, somebody else may be making it, or removing it.
@@ -202,7 +83,7 @@ class Publisher:
                 sync_directory(fd)
         return True
 
-    def _carry_out(self, plan: _Plan) -> None:
+    def _carry_out(self, plan: Plan) -> None:
         """Write what the plan lacks, and wait for all of it: who wrote the rest may have been killed before waiting."""
         # All directories first: what is in the way of one, or who may write there, is found before anything is visible.
         for (directory, parents), refs in plan.refs.items():
@@ -250,41 +131,3 @@ class Publisher:
             if to_write and not os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
                 raise self._store.failed(PermissionError(errno.EACCES, ""), f"publishing {where}")
             yield fd
-
-
-def _check(publication: Publication) -> None:
-    """Check names by themselves: allowed, each once, and no ref below another one."""
-    for stream in publication.streams:
-        check_stream_name(stream.name)
-    for ref in publication.refs:
-        check_stream_name(ref.target)
-    stream_refs = [("streams", *ref_parts(ref.name, ref.encoding)) for ref in publication.refs]
-    image_refs = [("images", *ref_parts(image.ref, "path")) for image in publication.images if image.ref is not None]
-    for _, *directories, _ in (*stream_refs, *image_refs):
-        if len(directories) > MAX_DEPTH:
-            raise UsageError(
-                f"publishing: a ref is in more than {MAX_DEPTH} directories: {'/'.join(directories)[:300]}"
-            )
-    stream_refs += [("streams", *_old_parts(removal.name, removal.encoding)) for removal in publication.remove_refs]
-    image_refs += [("images", *_old_parts(name, "path")) for name in publication.remove_image_refs]
-    paths = [*stream_refs, *image_refs]
-    names: list[object] = [*paths, *(stream.name for stream in publication.streams)]
-    if len(set(names)) != len(names):
-        raise UsageError("publishing: a name comes twice in one call")
-    known = set(paths)
-    for path in paths:
-        for length in range(2, len(path)):
-            if path[:length] in known:
-                raise UsageError(f"publishing: {'/'.join(path[1:length])!r} cannot be a ref and have refs below it")
-
-
-def _old_parts(name: str, encoding: Encoding) -> list[str]:
-    """Return the path of a ref that is to be removed: whoever has made it, of any bytes."""
-    return ref_parts(name, encoding, "surrogateescape")
-
-
-def _check_expectation(what: str, current: str | None, expect: Expectation) -> None:
-    if expect is not ANY and current != expect:
-        there = "does not exist" if current is None else f"is {current}"
-        wanted = "nothing" if expect is None else expect
-        raise ConflictError(f"{what} {there}; {wanted} was expected", hint="somebody else changed it: look again")
