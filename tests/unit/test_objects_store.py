@@ -19,7 +19,7 @@ from composefs.errors import (
     NoSpaceError,
     UnsupportedError,
 )
-from composefs.linux import transfer, verity
+from composefs.linux import content, verity
 from composefs.repository import Repository
 from composefs.repository import objects as objects_module
 from support.verity import KernelVerity, kernel_verity
@@ -116,7 +116,7 @@ def test_a_secure_object_has_verity(secure: Repository, kernel: KernelVerity, ro
     assert stat.S_IMODE(status.st_mode) == 0o444
 
 
-@pytest.mark.parametrize("size", [0, 1, 100, transfer.PIECE, transfer.PIECE + 1])
+@pytest.mark.parametrize("size", [0, 1, 100, content.PIECE, content.PIECE + 1])
 def test_a_copy_of_an_open_file(repository: Repository, tmp_path: Path, size: int) -> None:
     (tmp_path / "file").write_bytes(os.urandom(size))
     expected = fsverity.digest_bytes((tmp_path / "file").read_bytes(), SHA256).hex()
@@ -176,7 +176,7 @@ def test_an_object_with_a_page_that_cannot_be_read_is_replaced(
     def read(fd: int) -> Iterator[memoryview]:
         if os.fstat(fd).st_ino == damaged:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return transfer.read_pieces(fd)
+        return content.read_pieces(fd)
 
     monkeypatch.setattr(objects_module, "read_pieces", read)
     assert secure.objects.store_parts([CONTENT]).stored == "copied"

@@ -13,8 +13,8 @@ from composefs.digest import SHA256
 from composefs.errors import BusyError, UnsupportedError
 from composefs.fsverity import digest_fd
 from composefs.linux.closing import Descriptor
+from composefs.linux.content import clone, copy
 from composefs.linux.files import NewFile, open_or_make_directory, sync_file_system
-from composefs.linux.transfer import clone, copy
 from composefs.linux.verity import enable
 
 __all__ = ["FlatStore"]

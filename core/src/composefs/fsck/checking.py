@@ -9,8 +9,8 @@ from composefs.fsck.damage import find_affected
 from composefs.fsck.hashing import check_object, check_objects
 from composefs.fsck.report import Report
 from composefs.graph import Graph, Names, Problem, Start, Stock, read_names, read_stock
-from composefs.graph.links import names_in, starts_of, unreadable
 from composefs.graph.problem import Kind
+from composefs.graph.references import names_in, starts_of, unreadable
 from composefs.repository import Repository, metafile
 from composefs.splitstream import Reader
 

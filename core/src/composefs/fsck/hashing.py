@@ -20,9 +20,9 @@ from composefs.errors import LOST_PROCESS, ComposefsError, InputOutputError, Sho
 from composefs.graph import Problem, Stock
 from composefs.linux import verity
 from composefs.linux.closing import Closing
+from composefs.linux.content import read_pieces
 from composefs.linux.files import open_file
 from composefs.linux.forks import Forks
-from composefs.linux.transfer import read_pieces
 from composefs.repository import Repository
 from composefs.repository.names import object_name
 

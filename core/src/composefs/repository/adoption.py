@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 from composefs import fsverity
 from composefs.errors import CorruptError, NotFoundError, UsageError
 from composefs.linux import verity
+from composefs.linux.content import lease, lease_is_unbroken
 from composefs.linux.files import NewFile, open_file, xattr_names
-from composefs.linux.transfer import lease, lease_is_unbroken
 from composefs.repository.objects import Stored, store_copy
 from composefs.repository.sealing import OBJECT_MODE, seal
 

@@ -18,8 +18,8 @@ from composefs.digest import parse_id
 from composefs.errors import BusyError, CancelledError, ComposefsError, CorruptError, MissingObjectError
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
+from composefs.linux.content import PIECE, clone, read_pieces, write_piece
 from composefs.linux.files import NewFile, open_file, sync_file_system, write_all
-from composefs.linux.transfer import PIECE, clone, read_pieces, write_piece
 from composefs.repository.names import object_name
 from composefs.repository.sealing import OBJECT_MODE, seal
 from composefs.repository.store import Store, no_directory

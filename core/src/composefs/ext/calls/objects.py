@@ -9,7 +9,7 @@ from itertools import chain, islice
 from composefs.errors import ComposefsError, Doing, TooLargeError, UsageError, from_os_error
 from composefs.ext.context import Context
 from composefs.linux.closing import Descriptor
-from composefs.linux.transfer import clone, copy
+from composefs.linux.content import clone, copy
 from composefs.protocol import PACKS
 from composefs.protocol.errors import row_error
 from composefs.protocol.lists import check_objects

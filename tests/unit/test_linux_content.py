@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from composefs.linux import transfer
-from composefs.linux.transfer import clone, copy, lease, lease_is_unbroken, read_pieces
+from composefs.linux import content
+from composefs.linux.content import clone, copy, lease, lease_is_unbroken, read_pieces
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_broken_lease_does_not_end_the_process(path: Path) -> None:
 
 
 def test_pieces_are_the_content_whatever_the_offset(path: Path) -> None:
-    path.write_bytes(os.urandom(transfer.PIECE + 5))
+    path.write_bytes(os.urandom(content.PIECE + 5))
     with path.open("rb") as reader:
         reader.seek(100)
         assert b"".join(bytes(piece) for piece in read_pieces(reader.fileno())) == path.read_bytes()
@@ -61,7 +61,7 @@ def test_a_copy_is_complete(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
             raise OSError(errno.EXDEV, "Invalid cross-device link")
 
         monkeypatch.setattr(os, "copy_file_range", refuse)
-    path.write_bytes(os.urandom(transfer.PIECE * 2 + 5))
+    path.write_bytes(os.urandom(content.PIECE * 2 + 5))
     with path.open("rb") as source, (tmp_path / "copy").open("wb", buffering=0) as target:
         source.seek(100)
         target.write(b"before")

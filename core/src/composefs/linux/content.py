@@ -1,6 +1,6 @@
-"""Taking another file's content: shared blocks (ioctl_ficlone(2)), copying (copy_file_range(2)), reading (preadv(2)).
+"""The content of a file: shared blocks (ioctl_ficlone(2)), copying (copy_file_range(2)), and reading (preadv(2)).
 
-And a read lease (fcntl(2), "Leases"), during which nobody can write to it.
+And a read lease (fcntl(2), "Leases"), which keeps others from writing to it meanwhile.
 """
 
 from __future__ import annotations
