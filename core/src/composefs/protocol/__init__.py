@@ -2,6 +2,10 @@
 
 docs/protocol.md is the specification; the rules named ``P-n`` in this package are its rules.  composefs.ext is the
 host that speaks it with a running extension.
+
+`wire` makes messages of lines and lines of messages, `errors` does that with errors, `limits` bounds both.  `params`
+checks the parameters of a call, `lists` those that may be in a file, `staged` opens and makes such files.  `jsontext`
+lays out a result of any length; `schemas` has all of this as JSON Schemas, for the conformance kit.
 """
 
 __all__ = ["DRAFTS", "FEATURES", "PACKS", "RESULT_FILE", "SIZES", "VERSIONS"]

@@ -10,6 +10,12 @@
 
 The layout is that of composefs-rs 0.9.0 but for ``staging``.  The directory itself is locked: shared by everybody, and
 exclusively by garbage collection, and by what makes the repository secure or new.
+
+`facade` is the repository as an object, over `store`, its open directories; `setup` makes one, `metafile` has
+meta.json.  `objects`, `streams`, `images` and `refs` are its parts.  `staging` is where extensions put files, which
+`adoption` and `packs` take in; `sealing` gives them fs-verity.  `names` and `links` are what symlinks may be called and
+how they are read and written, `lookup` what a user means by a name.  `publication`, `plan` and `publish` give names to
+what is stored.
 """
 
 from composefs.repository.facade import Repository
