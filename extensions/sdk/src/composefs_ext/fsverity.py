@@ -1,6 +1,6 @@
-"""fs-verity digests: an object's id, known before the core tells it.
+"""fs-verity digests (kernel documentation, filesystems/fsverity.rst): an object's id, known before the core tells it.
 
-For tests and expectations: the core measures again, and its word is the one that counts.
+They are for tests and expectations: the core computes each id itself.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _NUMBERS = {"sha256": 1, "sha512": 2}
 
 
 def fsverity_digest(data: bytes, algorithm: str = "sha512") -> str:
-    """Return the fs-verity digest (4 KiB blocks, no salt) as the kernel documents it, in lower-case hex."""
+    """Return the fs-verity digest, with 4 KiB blocks and no salt, in lower-case hex; ``sha256`` or ``sha512``."""
     hasher = Hasher(algorithm)
     hasher.update(data)
     return hasher.hexdigest()
 
 
 class Hasher:
-    """The same for content that comes in pieces; at most one block of each level of the tree is kept."""
+    """Computes the digest of content that comes in pieces; at most one block of each level of the tree is kept."""
 
     def __init__(self, algorithm: str = "sha512") -> None:
         self._algorithm = algorithm
@@ -43,12 +43,14 @@ class Hasher:
         """Return the digest of all that came; no more may come then."""
         if self._rest:
             self._add(0, self._rest)
-        root = bytes(self._hash(b"").digest_size)
-        for level, digests in enumerate(self._levels):  # grows meanwhile
-            if level == len(self._levels) - 1 and len(digests) <= len(root):
-                root = bytes(digests) or root
-            elif digests:
-                self._add(level + 1, bytes(digests))
+        digest_size = self._hash(b"").digest_size
+        level = 0
+        # Until the top level has one digest, or none for an empty file, the rest of each is a block of the one above.
+        while level < len(self._levels) - 1 or len(self._levels[level]) > digest_size:
+            if self._levels[level]:
+                self._add(level + 1, bytes(self._levels[level]))
+            level += 1
+        root = bytes(self._levels[-1])
         # struct fsverity_descriptor: version, hash, log2 of the block size, salt size, reserved, data size, root hash,
         # salt, reserved
         head = bytes([1, _NUMBERS[self._algorithm], 12, 0]) + bytes(4) + self._size.to_bytes(8, "little")
