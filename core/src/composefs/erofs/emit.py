@@ -50,7 +50,7 @@ def _emit(inodes: list[Inode], xattrs: AttributeSets, placement: Placement, rule
     for inode in inodes:
         head, tail = inode.head, inode.tail
         if inode.blocks:
-            head = _locate(head, first_data_block + inode.first_block)
+            head = _with_block_number(head, first_data_block + inode.first_block)
         found, redirect = inode.xattrs, inode.redirect
         if redirect is None:
             pieces += bytes(inode.padding), head, found.area
@@ -79,7 +79,7 @@ def _emit(inodes: list[Inode], xattrs: AttributeSets, placement: Placement, rule
     yield b"".join(data)
 
 
-def _locate(head: bytes, block: int) -> bytes:
+def _with_block_number(head: bytes, block: int) -> bytes:
     """Return an inode's structure with the number of its first block of data.
 
     libcomposefs writes the chunk format over a block number, of which the upper half stays.

@@ -14,7 +14,7 @@ from composefs.ext.limiter import ProgressLimiter
 from composefs.ext.seen import Seen
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
-from composefs.protocol.lists import Lists, ListTaker
+from composefs.protocol.lists import ListCheck, Lists
 from composefs.protocol.params import check_ids, string
 from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import Message
@@ -141,7 +141,7 @@ class Context:
             hint=f"its refs are {' or '.join(ref.dir + '/NAME' for ref in self.manifest.refs)}",
         )
 
-    def ids_check(self, key: str) -> ListTaker:
+    def ids_check(self, key: str) -> ListCheck:
         """Return a check that every element of ``key`` has the form of an id."""
         return lambda block: check_ids(block, self.algorithm.hex_size, key)
 

@@ -105,11 +105,12 @@ class Conversation:
             check_staging(f"/proc/self/fd/{self._context.staged.fd}", self._context.limits)
             took = time.monotonic() - now
             self._next_staging_check = now + max(_STAGING_CHECK_SECONDS, _STAGING_CHECK_SHARE * took)
-        due = [when for when, _ in self._signals[:1]]
+        deadlines = [when for when, _ in self._signals[:1]]
         if self._awaited == _INITIALIZE:
-            due.append(self._timeouts.initialize)
-        steps = [look_again, self._next_staging_check - now, *(min(when - patience, STEP) for when in due)]
-        return max(0.0, min(steps))
+            deadlines.append(self._timeouts.initialize)
+        # These are by the clock of patience, which has to be looked at every STEP seconds.
+        waits = [min(when - patience, STEP) for when in deadlines]
+        return max(0.0, min([look_again, self._next_staging_check - now, *waits]))
 
     def _cancel(self, patience: float) -> None:
         self._context.cancelled = True

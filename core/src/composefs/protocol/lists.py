@@ -16,10 +16,10 @@ from composefs.protocol.staged import READ_SIZE, StagedFiles
 from composefs.protocol.wire import SCALARS, JSONValue, Message, depth_exceeds, encode, encode_scalars, parse_json
 from composefs.tuples import NamedTuple
 
-__all__ = ["Blocks", "ListTaker", "Lists", "check_integers", "check_objects", "json_lines"]
+__all__ = ["Blocks", "ListCheck", "Lists", "check_integers", "check_objects", "json_lines"]
 
-ListTaker = Callable[[list[JSONValue]], None]
-"""Checks a block of elements, and may put what is needed of one in its place; raises UsageError."""
+ListCheck = Callable[[list[JSONValue]], None]
+"""Checks a block of a list's elements, and may cut each down to what is needed of it; raises UsageError."""
 
 
 class Blocks(NamedTuple):
@@ -43,7 +43,7 @@ class Lists:
         self._staged = staged
         self._limits = limits
 
-    def take(self, params: Message, key: str, check: ListTaker) -> list[JSONValue]:
+    def take(self, params: Message, key: str, check: ListCheck) -> list[JSONValue]:
         """Return the list parameter ``key``, from the message or the staged file ``key_file``; empty without either.
 
         Raises UsageError when both are given or an element is wrong, TooLargeError above the limits, FormatError for a
@@ -65,7 +65,7 @@ class Lists:
             raise UsageError(f"give either {key} or {key}_file")
         return list(chain.from_iterable(self._checked(staged_name(file, key + "_file"), check)))
 
-    def take_blocks(self, params: Message, key: str, check: ListTaker) -> Blocks:
+    def take_blocks(self, params: Message, key: str, check: ListCheck) -> Blocks:
         """Return what :meth:`take` does, without ever having all of a file in memory; raises the same.
 
         The file is read twice: what is wrong in its last line shows before anything was done of the first.
@@ -81,7 +81,7 @@ class Lists:
 
         return Blocks(sum(map(len, read())), read)
 
-    def _checked(self, name: str, check: ListTaker) -> Iterator[list[JSONValue]]:
+    def _checked(self, name: str, check: ListCheck) -> Iterator[list[JSONValue]]:
         """Yield a list in a file, some thousand rows at a time."""
         count = 0
         for block in _blocks(name, self._staged.pieces(name, self._limits.dump_bytes), self._limits.line):
@@ -153,7 +153,7 @@ def json_lines(rows: Iterable[JSONValue]) -> Iterator[bytes]:
         yield encode_scalars(block) if SCALARS.issuperset(map(type, block)) else b"".join(map(encode, block))
 
 
-def check_objects(key: str, *fields: str, strings: bool = False) -> ListTaker:
+def check_objects(key: str, *fields: str, strings: bool = False) -> ListCheck:
     """Return a check that every element of ``key`` is an object, or else a string where ``strings`` may be.
 
     Only ``fields`` are kept, none of which is a list or object: what else a row may hold takes 25 times the memory of
@@ -180,7 +180,7 @@ def check_objects(key: str, *fields: str, strings: bool = False) -> ListTaker:
     return check
 
 
-def check_integers(key: str) -> ListTaker:
+def check_integers(key: str) -> ListCheck:
     """Return a check that every element of ``key`` is an integer; how large it may be was seen when it was read."""
 
     def check(block: list[JSONValue]) -> None:
