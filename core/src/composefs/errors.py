@@ -1,4 +1,4 @@
-"""The errors of composefs: one table of kinds, exceptions and exit statuses.
+"""The errors of composefs: one table of kinds, exceptions and exit statuses, and what errors of the system become.
 
 A kind is the word by which an error travels over the extension protocol (docs/protocol.md, "Errors") and by which
 programs tell errors apart; the exception class carries it inside this process, and the command line turns it into an
@@ -319,7 +319,7 @@ def from_os_error(error: OSError, what: str, *, absent: str | None = None) -> Co
 class Doing:
     """A context manager that turns an ``OSError`` into an error of ours, which says that ``what`` was being done.
 
-    ``turn`` makes that error.  On the way of each file of a tree, ``try`` and ``except`` do the same in less time.
+    ``turn`` makes that error.  Code that each file of a tree passes uses ``try`` and ``except``, which are faster.
     """
 
     __slots__ = ("_turn", "_what")

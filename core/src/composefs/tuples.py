@@ -1,8 +1,8 @@
 """``NamedTuple`` as typing has it, for modules that every start imports.
 
-typing's compiles a constructor for each class, 0.1 to 0.2 ms, and twenty classes are needed before an extension is
-started.  Here they share one, which is as fast with positional values and slower with names: for records of which
-there are thousands, take typing's.
+typing compiles a constructor for each class, 0.1 to 0.2 ms, and twenty classes are needed before an extension is
+started.  Here all classes share one, which is as fast with positional values and slower with named ones: for records of
+which there are thousands, take typing's.
 
 The SDK has the same (``composefs_ext.tuples``), as it and the core share no code; tests/unit/test_tuples.py holds both
 to what typing makes.

@@ -21,7 +21,7 @@ _OWN_FIELDS = "x-"
 """Unknown fields that begin so are nobody's mistake."""
 
 _ROWS = 1000
-"""Of a list in a file, rows looked at together: as many as a message may have."""
+"""Rows of a list in a file that are looked at together: as many as a message may have."""
 
 _SHOWN = 200
 """Characters of what is wrong that are shown."""
@@ -45,7 +45,7 @@ def breach(method: str, params: Message) -> Breach | None:
 
 
 def row_breach(method: str, params: Message, key: str, rows: list[JSONValue]) -> Breach | None:
-    """Check the rows of the file that a call, right in itself, gives as ``key_file`` as if they were in it."""
+    """Check the rows of the file ``key_file`` as if the call, which fits its schema otherwise, held them itself."""
     name = params[f"{key}_file"]
     others = {field: value for field, value in params.items() if field != f"{key}_file"}
     for start in range(0, len(rows), _ROWS):

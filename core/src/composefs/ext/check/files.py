@@ -1,6 +1,6 @@
 """Look at the staged files of a run: those that a call names, in its parameters or in rows, and what is in them.
 
-Rows are the same in a message and in a file, and so are the eyes on them.
+Rows are the same in a message and in a file, and are looked at in the same way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _shown(column: bytes) -> str:
 
 
 class Files:
-    """The eyes on staging: they ``find`` breaches, and note the rules that were ``tried``.
+    """Looks at what a run has in staging: breaches go to ``find``, and rules that are put to the test into ``tried``.
 
     ``directory`` is known once initialize is sent.  ``lists`` are those of the call that is served, if they are right.
     ``stored`` tells whether ``object.put`` took anything, ``put_again`` whether it took at last what a refused row was

@@ -15,7 +15,7 @@ State = Literal["pass", "warn", "fail", "unseen", "needless"]
 
 
 class Finding(NamedTuple):
-    """A breach of a rule, or what only strict eyes see (``warning``).
+    """A breach of a rule or, as a ``warning``, what fails a strict check alone.
 
     ``run`` says in which run, ``lines`` are the last messages before it, ``> `` from the core and ``< `` to it.
     """

@@ -1,7 +1,7 @@
-"""A channel that records and meddles: what a run of the kit does otherwise than an ordinary one.
+"""A channel that records and meddles: by it, a run of the kit differs from an ordinary one.
 
-A `Script` says what: offer more in ``initialize``, write the same messages in other ways, hold answers back, refuse a
-call, cancel or close at a call.  The core behind the channel notices nothing of it, and serves as always.
+A `Script` says how: more is offered in ``initialize``, the same messages are written in other ways, answers are held
+back, a call is refused, or the run cancelled or closed at it.  The core behind the channel serves as always.
 """
 
 from __future__ import annotations

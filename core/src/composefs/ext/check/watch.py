@@ -47,7 +47,7 @@ class _Unanswered(NamedTuple):
 
 
 class Watch:
-    """The eyes of one run.  ``run`` describes it; ``files`` are the eyes on staging.
+    """Looks at one run, which ``run`` describes; ``files`` looks at what is in staging.
 
     ``calls`` are the methods called, in order, and ``params`` what with.  ``answer`` is what run was answered with.
     ``images`` are the ids of those that were published, ``content_types`` those of the streams that were put.
