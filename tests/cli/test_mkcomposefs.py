@@ -18,7 +18,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.fsverity import digest_bytes
 from support import peers
-from support.commands import BIN, MKCOMPOSEFS, mkcomposefs, run
+from support.commands import BIN, MKCOMPOSEFS, cfsctl, mkcomposefs, run
 from support.terminal import on_terminal
 
 DUMP = "/ 0 40755 2 0 0 0 0.0 - - -\n/f 3 100644 1 0 0 0 0.0 - abc -\n"
@@ -286,6 +286,14 @@ def test_strict_mode_comes_from_the_environment(dump: Path, monkeypatch: pytest.
     mkcomposefs("--from-file", dump, "/dev/null")
     monkeypatch.setenv("CFS_PARSE_STRICT", "")
     assert "newline" in mkcomposefs("--from-file", dump, "/dev/null", status=1).stderr
+
+
+def test_what_the_c_tool_refuses_is_refused_and_cfsctl_takes_it(dump: Path) -> None:
+    """More attributes than it makes room for; and the last line of a dump need not end."""
+    dump.write_text(f"{DUMP}/x 0 100644 1 0 0 0 0.0 - - - user.k={'v' * 32743}")
+    told = mkcomposefs("--from-file", dump, "/dev/null", status=1).stderr
+    assert told == f"mkcomposefs: {dump}: dump line 3: /x: the extended attributes take more than 32767 bytes\n"
+    assert len(cfsctl("--no-repo", "compute-id", "--from-dump", dump).stdout) == 129
 
 
 def test_a_hostile_name_cannot_write_to_the_terminal(dump: Path) -> None:

@@ -54,6 +54,25 @@ def test_every_file_is_answered_once_by_another_process(files: list[int]) -> Non
         assert int(pid) != os.getpid()
 
 
+def test_a_process_closes_what_it_has_worked_on(files: list[int]) -> None:
+    with FilePool(lambda _fd: b"%d" % len(os.listdir("/proc/self/fd"))) as pool:
+        pool.start(1)
+        for fd in files[:3]:
+            pool.submit(fd)
+        assert len({answer for _, answer in pool.answers(0)}) == 1
+
+
+@pytest.mark.root
+def test_a_user_who_may_have_few_files_open(tmp_path: Path) -> None:
+    """So many may be on their way to other processes: the rest is read where it is."""
+    for number in range(200):
+        (tmp_path / str(number)).write_bytes(b"%d" % number * 50_000)
+    tmp_path.chmod(0o755)
+    command = (MKCOMPOSEFS, "--threads=2", "--use-epoch", "--print-digest-only", ".")
+    few = ("prlimit", "--nofile=32", "setpriv", "--reuid=65534", "--clear-groups")
+    assert run(*few, *command, cwd=tmp_path).stdout == run(*command, cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize(
     "error",
     [OSError(28, "No space left on device"), NoSpaceError("storing an object: full", hint="make room", subject="it")],
