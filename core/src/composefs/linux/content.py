@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 from composefs.linux.files import write_all
 from composefs.linux.ioctls import FICLONE
@@ -59,12 +60,9 @@ def write_piece(fd: int, piece: memoryview) -> None:
 def copy(source: int, target: int) -> None:
     """Append the content of ``source``, from its start, to ``target``, inside the kernel where it can do that."""
     position = 0
-    try:
+    with suppress(OSError):  # which it cannot do, or which reading and writing meet, too
         while count := os.copy_file_range(source, target, 1 << 30, position):
             position += count
-    except OSError as error:
-        if position or error.errno not in _NOT_CLONEABLE:
-            raise
     # The kernel answers 0 for some special files that have content (procfs), so reading has the last word.
     for piece in read_pieces(source, position):
         write_all(target, piece)
