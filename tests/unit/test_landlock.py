@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 from pathlib import Path
@@ -24,6 +26,7 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
         self.attributes: tuple[int, ...] = ()
         self.rules: list[int] = []
+        self.refusal = 0
         monkeypatch.setattr(landlock, "abi", lambda: version)
         monkeypatch.setattr(landlock, "syscall", self.call)
 
@@ -34,6 +37,9 @@ class Kernel:
             assert isinstance(size, int)
             self.attributes = struct.unpack(f"={size // 8}Q", attributes[:size])
         else:
+            assert number == 445
+            if self.refusal:
+                raise OSError(self.refusal, os.strerror(self.refusal))
             rule = arguments[2]
             assert isinstance(rule, bytes)
             self.rules.append(struct.unpack("=Qi", rule)[0])
@@ -80,3 +86,34 @@ def test_who_may_read_a_socket_may_connect_to_it(
     rules.allow(".", Access.READ)
     beside = [rights & CONNECT for rights in kernel.rules]
     assert beside == [connect, 0]
+
+
+def test_a_kernel_without_it_confines_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernel = Kernel(monkeypatch, 0)
+    with Ruleset(network=False) as rules:
+        assert rules.empty
+        rules.allow(str(tmp_path), Access.READ)
+        rules.restrict_self()
+    assert (kernel.attributes, kernel.rules) == ((), [])
+
+
+def test_for_a_file_only_the_rights_of_files_are_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernel = Kernel(monkeypatch, 10)
+    (tmp_path / "file").touch()
+    rules = Ruleset(network=True)
+    for access in (Access.READ, Access.WRITE, Access.EXECUTE):
+        rules.allow(str(tmp_path / "file"), access)
+    read, write, execute, truncate = 1 << 2, 1 << 1, 1 << 0, 1 << 14
+    assert kernel.rules == [read, write | truncate, execute]
+
+
+def test_what_is_never_held_back_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a pipe is, whose place no rule can name."""
+    kernel = Kernel(monkeypatch, 10)
+    rules = Ruleset(network=True)
+    rules.allow(str(tmp_path / "missing"), Access.READ)
+    kernel.refusal = errno.EBADFD
+    rules.allow(str(tmp_path), Access.READ)
+    kernel.refusal = errno.EINVAL
+    with pytest.raises(OSError, match="Invalid argument"):
+        rules.allow(str(tmp_path), Access.READ)
