@@ -216,6 +216,28 @@ def test_a_redirect_to_what_does_not_speak_tls(target: Target, source: Path) -> 
     assert "attempts" not in told
 
 
+def test_a_redirect_to_a_host_that_refuses(tmp_path: Path, target: Target, source: Path) -> None:
+    """Who is to be asked for a login, or does not answer, is another one than the URL names."""
+    with serve(source) as server, serve(tmp_path) as other:
+        there = other.url.replace("://", "://user:word@")
+        server.fault("*.filez", Fault(status=302, headers=(("Location", f"{there}/file?key=word"),)))
+        for fault, said in (
+            (Fault(status=401), "access refused (HTTP status 401) ("),
+            (Fault(status=500), "HTTP status 500 (3 attempts) ("),
+            (Fault(close=True), "Empty reply from server (3 attempts) ("),
+        ):
+            other.forgive()
+            other.fault("*", fault)
+            told = the_error("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=6)
+            assert f".filez: redirected to {other.url}: {said}" in told
+            assert "word" not in told
+        server.forgive()
+        server.fault("*.filez", Fault(status=302, headers=(("Location", "/nowhere"),)))
+        server.fault("/nowhere", Fault(status=401))
+        told = the_error("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=6)
+        assert ".filez: access refused (HTTP status 401) (" in told
+
+
 def registry_files(directory: Path) -> Path:
     """What a web server has to serve to be a registry with ``app:1``."""
     layout = Layout()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.remotes.curl import pycurl
-from composefs_ostree.remotes.urls import PROXY_FORM
+from composefs_ostree.remotes.urls import PROXY_FORM, without_password
 
 __all__ = ["ANY_ALERT", "Failure", "TimedOutError"]
 
@@ -98,13 +98,15 @@ class TimedOutError(NetworkError):
 class Failure(NamedTuple):
     """A transfer that did not bring its file.
 
-    ``where`` is the file's URL without a password, ``code`` libcurl's error, in its words ``reason``, or None if an
-    answer came, and ``status`` that of the answer or 0.  A proxy answered ``proxy_status`` instead of connecting us.
+    ``where`` is the file's URL without a password, ``behind`` scheme and host that redirects led to, or nothing if that
+    is where they began; ``code`` is libcurl's error, in its words ``reason``, or None if an answer came, and ``status``
+    that of the answer or 0.  A proxy answered ``proxy_status`` instead of connecting us.
     Unless it ``is_connected``, more tries may be in vain: the name may be wrong, or a certificate wanted.  The server
     wants to be left alone for ``retry_after`` seconds.
     """
 
     where: str
+    behind: str
     code: int | None
     reason: str
     status: int
@@ -118,8 +120,10 @@ class Failure(NamedTuple):
         """Return what a handle tells of its transfer, which ended so."""
         status = handle.getinfo(pycurl.RESPONSE_CODE)
         proxy_status = 0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE)
+        last = _place(handle.getinfo_raw(pycurl.EFFECTIVE_URL).decode("ascii", "replace"))
         return cls(
             where,
+            "" if last.lower() == _place(where).lower() else last,
             code,
             reason,
             status,
@@ -155,6 +159,7 @@ class Failure(NamedTuple):
         One that ``is_needed`` is not called absent if the server refuses it.
         """
         where, status = self.where, self.status
+        behind = f"redirected to {self.behind}: " if self.behind else ""
         attempts = f" ({tried} attempts)" if tried > 1 else ""
         if self._has_unusable_proxy:
             return NetworkError.at(
@@ -167,7 +172,7 @@ class Failure(NamedTuple):
             wants_login = self.proxy_status in (_UNAUTHORIZED, _PROXY_LOGIN_WANTED)
             return NetworkError.at(
                 where,
-                f"the proxy refuses the connection (HTTP status {self.proxy_status}){attempts}",
+                f"{behind}the proxy refuses the connection (HTTP status {self.proxy_status}){attempts}",
                 hint=_STATUS_HINTS[_PROXY_LOGIN_WANTED] if wants_login else _PROXY_HINT,
                 retryable=self.proxy_status in _PASSING_STATUS,
             )
@@ -176,7 +181,7 @@ class Failure(NamedTuple):
             said = self.reason.rstrip(".") or _REASONS.get(self.code, f"curl error {self.code}")
             return kind.at(
                 where,
-                f"{said}{attempts}",
+                f"{behind}{said}{attempts}",
                 hint=_PROXY_HINT if _OVER_PROXY in self.reason else _FAILURE_HINTS.get(self.code, _ANY_FAILURE_HINT),
                 retryable=self.code in _PASSING_FAILURE,
             )
@@ -195,7 +200,7 @@ class Failure(NamedTuple):
         more = ", or more often: --network-retries=N" if status in _LIMITED and not is_long else ""
         return NetworkError.at(
             where,
-            f"{said.format(status)}{attempts}{wait}",
+            f"{behind}{said.format(status)}{attempts}{wait}",
             hint=_STATUS_HINTS.get(status, other) + more,
             retryable=status in _PASSING_STATUS,
         )
@@ -203,3 +208,8 @@ class Failure(NamedTuple):
     @property
     def _has_unusable_proxy(self) -> bool:
         return self.reason.startswith(_UNUSABLE_PROXY)
+
+
+def _place(url: str) -> str:
+    """Return scheme, host and port of a URL."""
+    return "/".join(without_password(url).split("/", 3)[:3])
