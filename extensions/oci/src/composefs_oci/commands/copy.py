@@ -34,13 +34,12 @@ def copy(request: Request, core: Core) -> dict[str, Any]:
     copied = core.repo_copy(source, streams=[manifest_stream(each) for each in digests]).result()
     ids = dict(zip(digests, (each.id for each in held), strict=True))
     for attempt in range(1, _ATTEMPTS + 1):
-        streams: list[StreamName] = []
-        images: set[str] = set()
-        for each in digests:
-            streams += _names(core, each, ids[each], images)
+        named = [_names(core, each, ids[each]) for each in digests]
+        streams = {row["name"]: row for rows, _ in named for row in rows}
+        images = {image for _, each in named for image in each}
         try:
             published = core.publish(
-                streams=list({row["name"]: row for row in streams}.values()),
+                streams=list(streams.values()),
                 images=[{"id": each} for each in sorted(images)],
                 refs=refs,
             ).result()
@@ -65,8 +64,12 @@ def copy(request: Request, core: Core) -> dict[str, Any]:
     }
 
 
-def _names(core: Core, digest: str, stream: str, images: set[str]) -> list[StreamName]:
-    """Return the names of a copied manifest and of what it names; images that are only here stay with its config."""
+def _names(core: Core, digest: str, stream: str) -> tuple[list[StreamName], set[str]]:
+    """Return how to name a copied manifest, given by its digest and stream, its config and layers; and its images' ids.
+
+    Where the config was here before, and has images that were not copied, both documents are stored once more, so that
+    the config names all images.
+    """
     copied = open_manifest(core, digest, stream_id=stream)
     config = open_config(core, copied.config, copied.config_id)
     rows: list[StreamName] = [
@@ -77,6 +80,7 @@ def _names(core: Core, digest: str, stream: str, images: set[str]) -> list[Strea
     except NotFoundError:
         here = None
     config_id = config.id
+    images = set(config.images.values())
     if here is not None and config.images and here.images.items() - config.images.items():
         document = read_document(core, config.id, config.digest)
         named = config_refs(config.layers, here.images | config.images)
@@ -84,10 +88,9 @@ def _names(core: Core, digest: str, stream: str, images: set[str]) -> list[Strea
         raw = read_document(core, copied.id, digest)
         stream, _ = put_document(core, MANIFEST, raw, manifest_refs(copied.config, config_id, copied.layers))
         images |= set(here.images.values())
-    images |= set(config.images.values())
     row: StreamName = {"name": config_stream(copied.config), "id": config_id, "if_exists": "replace"}
     if here is not None:
         row["expect"] = here.id
     rows.append(row)
     rows.append({"name": manifest_stream(digest), "id": stream, "if_exists": "replace"})
-    return rows
+    return rows, images
