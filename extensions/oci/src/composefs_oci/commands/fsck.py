@@ -39,6 +39,9 @@ SEAL = "containers.composefs.fsverity"
 """The label of a config that names the image which has to be here."""
 REMEDY = "cfsctl oci pull --repair fetches again what is damaged"
 _PIECE = 256 << 10
+_READINGS = ((False, 1), (True, 1), (False, 0))
+"""How an image may have been made of its layers, the likeliest way first: whether as composefs-rs reads them, and in
+which EROFS format an image is whose key ends in ``.v1``, as that stands for two."""
 
 
 def fsck(request: Request, core: Core) -> dict[str, Any]:
@@ -200,20 +203,20 @@ class _Check:
                 todo.append((key, image, known[key]))
         if self._found or not todo:
             return
-        for upstream, first in ((False, 1), (True, 1), (False, 0)):
-            todo = self._differing(todo, diff_ids, first, upstream=upstream)
+        for upstream, format_of_v1 in _READINGS:
+            todo = self._differing(todo, diff_ids, format_of_v1, upstream=upstream)
             if not todo:
                 return
         for key, image, _ in todo:
             self._found.append(_Problem("image-mismatch", f"{key}: {image} is not the image of its layers"))
 
     def _differing(
-        self, rows: list[tuple[str, str, Variant]], diff_ids: Sequence[str], first: int, *, upstream: bool
+        self, rows: list[tuple[str, str, Variant]], diff_ids: Sequence[str], format_of_v1: int, *, upstream: bool
     ) -> list[tuple[str, str, Variant]]:
-        """Return the images that are not those of the layers, by one of the two readings; ``first``: format 0 or 1."""
+        """Return those of the images, each with its key and variant, that are not the layers' by a reading."""
         layers = open_layers(self._core, diff_ids)
         tree = self._try("image-check-failed", lambda: stage_layers(self._core, layers, upstream=upstream))
-        read = [each._replace(erofs_format=first) if each.erofs_format == 1 else each for _, _, each in rows]
+        read = [each._replace(erofs_format=format_of_v1) if each.erofs_format == 1 else each for _, _, each in rows]
         ids = self._try("image-check-failed", lambda: image_ids(self._core, tree, read))
         return [row for row, made in zip(rows, ids, strict=True) if made != row[1]]
 
