@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Received", "Receiver", "Terms"]
 
 _ATTEMPTS = 5
-_ANY: dict[str, Any] = {}
+_WHATEVER: dict[str, Any] = {}
+"""What a name has to be when it is replaced, where that does not matter."""
 
 
 class Terms(NamedTuple):
@@ -52,18 +53,31 @@ class Terms(NamedTuple):
 
 
 class Received(NamedTuple):
-    """An image that is stored and named: its digests, the id of the manifest's stream, and its images by key.
-
-    ``expected`` is the variant that has the expected id, ``published`` what the names were before.
-    """
+    """An image that is stored and named."""
 
     digest: str
     config: str
-    verity: str
+    """The config's digest."""
+    manifest_id: str
+    """The id of the manifest's stream."""
     images: dict[str, str]
+    """The ids of its composefs images, by key."""
     counts: Counts
     expected: Variant | None
+    """The variant that has the expected id."""
     published: Published
+    """What the names were before."""
+
+
+class _Images(NamedTuple):
+    """What is to become of the images of a config."""
+
+    kept: dict[str, str]
+    """The ids of those that stay, by key."""
+    lacking: list[Variant]
+    """Those that are to be made."""
+    sought: list[Sought]
+    """Those that are to be made and to have a certain id."""
 
 
 class _Here(NamedTuple):
@@ -106,12 +120,13 @@ class Receiver:
         if document is None:
             with self._source.open_blob(self._manifest.config) as blob:
                 document = blob.read_all()
-        images = made = self._store(document, here.config)
+        made = self._store(document, here.config)
+        images = made
         for attempt in range(1, _ATTEMPTS + 1):
             config_id = self._put_config(here, document, images)
-            verity = self._put_manifest(here.manifest, config_id)
+            manifest_id = self._put_manifest(here.manifest, config_id)
             try:
-                published = self._publish(here, config_id, verity, images, refs)
+                published = self._publish(here, config_id, manifest_id, images, refs)
                 break
             except ConflictError:  # somebody pulled the same meanwhile: what that made is kept
                 if attempt == _ATTEMPTS:
@@ -120,14 +135,14 @@ class Receiver:
                 held = here.config.images if here.config else {}
                 images = {key: image for key, image in held.items() if key.startswith(BOOT_PREFIX)} | made
         config = self._manifest.config.digest
-        return Received(self._digest, config, verity, images, self._counts, self._expected(images), published)
+        return Received(self._digest, config, manifest_id, images, self._counts, self._expected(images), published)
 
     # What is here
 
     def _look(self) -> _Here:
         core, digest = self._core, self._manifest.config.digest
         manifest, manifest_expect = _opened(lambda: open_manifest(core, self._digest))
-        config, config_expect, document = None, _ANY, None
+        config, config_expect, document = None, _WHATEVER, None
         if self._manifest.is_image:
             config, config_expect = _opened(lambda: open_config(core, digest))
         elif manifest is not None:  # several artifacts may share a config; the name is that of the last one
@@ -191,21 +206,21 @@ class Receiver:
         held = self._held_layers(list(layers))
         self._layers = dict.fromkeys(layers, "") | held
         missing = {digest: layer for digest, layer in layers.items() if digest not in held}
-        kept, lacking, sought = self._images(config) if self._manifest.is_image else ({}, [], [])
-        if not missing and not lacking and not sought:
-            return kept
+        images = self._sort_images(config) if self._manifest.is_image else _Images({}, [], [])
+        if not missing and not images.lacking and not images.sought:
+            return images.kept
         # What has nothing to make is done in a fifth of a second, and half of that is importing.
         from composefs_oci.layering import make
         from composefs_oci.layers.fetch import Job
 
         jobs = {digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()}
-        made, streams, counts = make(self._core, self._open_source, order, jobs, lacking, sought)
+        made, streams, counts = make(self._core, self._open_source, order, jobs, images.lacking, images.sought)
         self._counts = self._counts.plus(counts)
         self._layers |= streams
-        return kept | {variant.key: image for variant, image in made.items()}
+        return images.kept | {variant.key: image for variant, image in made.items()}
 
-    def _images(self, config: HeldConfig | None) -> tuple[dict[str, str], list[Variant], list[Sought]]:
-        """Return the images that stay, by key, those that are to be made, and those that are to have a certain id.
+    def _sort_images(self, config: HeldConfig | None) -> _Images:
+        """Tell which images stay, which are to be made, and which are to have a certain id.
 
         Bootable ones that the config names are wanted too: one that is lost is made again, and no other one in its
         place unless that is asked for.
@@ -227,7 +242,7 @@ class Receiver:
         sought = [Sought.lost(key, image) for key, image in staying.items() if key not in keys | good]
         if terms.expected is not None and self._expected(kept) is None:
             sought.append(Sought.sealed(terms.expected))
-        return kept, [variant for variant in wanted if variant.key not in kept], sought
+        return _Images(kept, [variant for variant in wanted if variant.key not in kept], sought)
 
     def _expected(self, images: dict[str, str]) -> Variant | None:
         """Return the variant of these that has the expected id."""
@@ -261,7 +276,7 @@ class Receiver:
         return stream
 
     def _publish(
-        self, here: _Here, config_id: str, verity: str, images: dict[str, str], refs: Sequence[RefUpdate]
+        self, here: _Here, config_id: str, manifest_id: str, images: dict[str, str], refs: Sequence[RefUpdate]
     ) -> Published:
         """Name everything.  Also if nothing is new: who pulled it may have been killed before it was durable."""
         layers: list[StreamName] = [
@@ -271,7 +286,7 @@ class Receiver:
         config: StreamName = {"name": config_stream(self._manifest.config.digest), "id": config_id}
         config["if_exists"] = "replace" if here.config is None or here.config.id != config_id else "keep"
         config |= here.config_expect  # type: ignore[typeddict-item]
-        manifest: StreamName = {"name": manifest_stream(self._digest), "id": verity, "if_exists": "replace"}
+        manifest: StreamName = {"name": manifest_stream(self._digest), "id": manifest_id, "if_exists": "replace"}
         manifest |= here.manifest_expect  # type: ignore[typeddict-item]
         return self._core.publish(
             streams=[*layers, config, manifest],
@@ -287,5 +302,5 @@ def _opened(read: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     except NotFoundError:
         return None, {"expect": None}
     except UNREADABLE:
-        return None, _ANY
+        return None, _WHATEVER
     return held, {"expect": held.id}

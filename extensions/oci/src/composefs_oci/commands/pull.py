@@ -163,7 +163,7 @@ def _facts(
         "manifest": received.digest,
         "origin": origin,
         "config": received.config,
-        "verity": received.verity,
+        "verity": received.manifest_id,
         "name": name,
         "referrers": referrers,
         "objects": received.counts._asdict(),
