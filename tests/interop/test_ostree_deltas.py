@@ -376,9 +376,9 @@ def test_an_old_file_that_is_larger_than_what_32_bits_can_map(
     target = with_the_old_commit(source, tmp_path)
     lines = (
         "import mmap",
-        "from composefs_ostree.deltas import sources",
+        "from composefs_ostree.deltas import old_files",
         "def refuse(*_arguments, **_options): raise ValueError('mmap length is too large')",
-        "sources.mmap = type('mmap', (), {**vars(mmap), 'mmap': refuse})",
+        "old_files.mmap = type('mmap', (), {**vars(mmap), 'mmap': refuse})",
     )
     start_by("\n".join(lines), "ostree", tmp_path / "ext", monkeypatch)
     told = " cannot be mapped by a process of 32 bits"

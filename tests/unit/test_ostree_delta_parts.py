@@ -29,11 +29,11 @@ from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.deltas import payload as unpacked
+from composefs_ostree.deltas.old_files import OldFiles
 from composefs_ostree.deltas.output import FileOutput
 from composefs_ostree.deltas.parts import PartFetch, PartFiles
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
-from composefs_ostree.deltas.sources import HeldFiles
 from composefs_ostree.deltas.superblock import Part
 from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.fetching.files import FetchedFiles
@@ -362,10 +362,10 @@ def test_a_file_of_many_small_pieces_is_not_kept_in_memory() -> None:
 REPOSITORY = Repository({"algorithm": "sha256", "objects": "/nowhere"})
 
 
-def held(entries: dict[bytes, Entry]) -> HeldFiles:
+def held(entries: dict[bytes, Entry]) -> OldFiles:
     out = io.BytesIO()
     _, references = write(out, min(entries), entries)
-    return HeldFiles(CommitStream(out.getvalue(), references), REPOSITORY)
+    return OldFiles(CommitStream(out.getvalue(), references), REPOSITORY)
 
 
 SMALL = b"content"
@@ -400,7 +400,7 @@ def test_an_old_file_that_the_kernel_cannot_bring_in_is_not_looked_at(
     (tmp_path / "ab/cd").write_bytes(SMALL)
     out = io.BytesIO()
     _, references = write(out, file_id(SMALL), {file_id(SMALL): Entry(HEAD, "abcd")})
-    files = HeldFiles(
+    files = OldFiles(
         CommitStream(out.getvalue(), references), Repository({"algorithm": "sha256", "objects": str(tmp_path)})
     )
     if number == errno.EINVAL:  # an older kernel
@@ -417,7 +417,7 @@ def test_an_old_file_that_is_empty_and_an_object_all_the_same(tmp_path: Path) ->
     out = io.BytesIO()
     _, references = write(out, file_id(b""), {file_id(b""): Entry(with_size(HEAD, 0), "abcd")})
     repository = Repository({"algorithm": "sha256", "objects": str(tmp_path)})
-    files = HeldFiles(CommitStream(out.getvalue(), references), repository)
+    files = OldFiles(CommitStream(out.getvalue(), references), repository)
     assert files.read(file_id(b"")) == b""
     files.check()
 
@@ -534,7 +534,7 @@ def rows_of(directory: Path, header: Part) -> list[Row]:
     packs = Packs(Staging("."), ())
     beside = FetchedFiles(DirectoryTransport(str(directory)), SmallContents(64, packs))
     files = PartFiles(
-        [header], DirectoryTransport(str(directory)), HeldFiles(None, REPOSITORY), SmallContents(64, packs), beside
+        [header], DirectoryTransport(str(directory)), OldFiles(None, REPOSITORY), SmallContents(64, packs), beside
     )
     rows: list[Row] = []
     assert files.start_part(0, "w") == header.object_count

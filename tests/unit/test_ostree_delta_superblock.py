@@ -15,7 +15,7 @@ from composefs_ext.testing import MemoryCore
 from composefs_ostree.deltas.applying import Applying
 from composefs_ostree.deltas.finding import find
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
-from composefs_ostree.deltas.sources import HeldFiles
+from composefs_ostree.deltas.old_files import OldFiles
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.formats import gvariant
@@ -90,7 +90,7 @@ def test_parts_and_fallbacks_are_left_out_that_would_bring_nothing_new(tmp_path:
     entry = Entry(b"", "ab" * 32)
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
-        alone = HeldFiles(None, Repository({"algorithm": "sha256", "objects": "/nowhere"}))
+        alone = OldFiles(None, Repository({"algorithm": "sha256", "objects": "/nowhere"}))
         for held, from_file, fallbacks, has_part in (
             ([], None, [one, two], True),
             ([one, *files[1:]], None, [two], True),

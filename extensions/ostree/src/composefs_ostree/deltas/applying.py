@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.errors import ExtError
     from composefs_ext.progress import Progress
-    from composefs_ostree.deltas.sources import HeldFiles
+    from composefs_ostree.deltas.old_files import OldFiles
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.stage import Row
     from composefs_ostree.formats.commit_stream import Entry, Holder
@@ -39,7 +39,7 @@ class Applying:
     ``fallbacks`` are the files to fetch beside the parts, of which ``sizes`` tells, as not every commit does.
     """
 
-    def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = (), alone: HeldFiles | None = None) -> None:
+    def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = (), alone: OldFiles | None = None) -> None:
         """``held`` is what may have files of the new commit already, such as the cache of an interrupted pull.
 
         ``alone`` is for a delta whose source has nothing beside it: the files of the old commit.  Nothing then stands

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from composefs_ostree.deltas.sources import HeldFiles
+    from composefs_ostree.deltas.old_files import OldFiles
     from composefs_ostree.deltas.superblock import Part
     from composefs_ostree.fetching.files import Failure, Files
     from composefs_ostree.fetching.stage import Row, SmallContents
@@ -93,7 +93,7 @@ class PartFiles:
         self,
         parts: Sequence[Part],
         transport: Transport,
-        held: HeldFiles,
+        held: OldFiles,
         small: SmallContents,
         files: Files,
     ) -> None:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from composefs_ext.rows import RefRow
 
 __all__ = [
-    "alike",
     "all_refs",
     "commit_streams",
     "current_target",
     "find_stream",
     "hint_for",
     "ref_name",
+    "similar_target",
     "target_of",
 ]
 
@@ -102,8 +102,8 @@ def hint_for(core: Core, name: str) -> str:
     return f"did you mean {' or '.join(meant)}?" if meant else "cfsctl ostree images lists the refs"
 
 
-def alike(core: Core, ref: str) -> str | None:
-    """Return what the ref with the likest name names here, of those that have a word of it; None if none has."""
+def similar_target(core: Core, ref: str) -> str | None:
+    """Return what the ref with the most similar name names here, by the words in common; None if none has any."""
     words = _words_of(ref)
     near: dict[str, int] = {}
     for name, target in all_refs(core).items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from composefs_ext.errors import NotFoundError, TooLargeError
 from composefs_ostree.formats.commit_stream import IMAGE_REF, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
-from composefs_ostree.held.refs import alike
+from composefs_ostree.held.refs import similar_target
 from composefs_ostree.held.streams import DETACHED_REF, PARENT_REF, Asked, detached_metadata, open_commit
 from composefs_ostree.pulling.known import Brought, Inquiry
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from composefs_ext.rows import StreamName
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.pulling.arrival import Arrivals
     from composefs_ostree.pulling.known import Held, Known, Terms
+    from composefs_ostree.pulling.receiving import Receiver
     from composefs_ostree.sources.source import ObjectSource
 
     Check = Callable[[Commit, bytes], None]
@@ -44,7 +44,7 @@ class Commits:
         self._transport = transport
         self._terms = terms
         self._inquiry = Inquiry(core, source, transport, terms)
-        self._arrivals: Arrivals | None = None
+        self._receiver: Receiver | None = None
         self._asked: dict[str, Asked] = {}
         self.rows: dict[str, StreamName] = {}
         self.images: set[str] = set()
@@ -53,8 +53,8 @@ class Commits:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._arrivals is not None:
-            self._arrivals.close(are_named=kind is None)
+        if self._receiver is not None:
+            self._receiver.close(are_named=kind is None)
 
     def bring(
         self,
@@ -79,7 +79,7 @@ class Commits:
         for check in checks:
             check(self._inquiry.object(known).commit, commit_id)
         if lacks_tree and current is None and ref is not None:
-            known.alike = alike(self._core, ref)
+            known.similar = similar_target(self._core, ref)
         if known.brought is None:
             known.brought = self._bring(known)
         return known.brought
@@ -123,7 +123,7 @@ class Commits:
         """Have a commit stored as it is wanted; note what to publish.
 
         ``parent`` is the one that its stream names, so that it is kept as long; ``may_lack_paths`` is as in
-        :meth:`~composefs_ostree.pulling.arrival.Arrivals.receive`.
+        :meth:`~composefs_ostree.pulling.receiving.Receiver.receive`.
         """
         # Once, and once more if it was without a parent then: it was the last of another one's history.
         if known.here is not None and (parent is None or known.parent is not None):
@@ -185,10 +185,10 @@ class Commits:
         return joined_subpaths([*held.subpaths, *self._terms.subpaths])
 
     def _receive(self, known: Known, named: dict[str, str], damaged: set[str], *, may_lack_paths: bool) -> Held:
-        from composefs_ostree.pulling.arrival import Arrivals
+        from composefs_ostree.pulling.receiving import Receiver
 
-        if self._arrivals is None:
-            self._arrivals = Arrivals(
+        if self._receiver is None:
+            self._receiver = Receiver(
                 self._core,
                 self._source,
                 self._transport,
@@ -196,7 +196,7 @@ class Commits:
                 keep_nul=bool(self._terms.keep_nul),
                 uses_cache=not self._terms.is_repair,  # nothing tells whether what it names is sound
             )
-        return self._arrivals.receive(
+        return self._receiver.receive(
             self._inquiry.object(known),
             self._subpaths(known.held),
             self._bases(known),
@@ -215,8 +215,8 @@ class Commits:
             names.append(stream_name(parent))
         if known.held is not None:
             names.append(known.held.name)
-        if self._terms.base is None and known.alike is not None:
-            names.append(known.alike)
+        if self._terms.base is None and known.similar is not None:
+            names.append(known.similar)
         return names
 
     def _detached_ref(self, known: Known) -> dict[str, str]:

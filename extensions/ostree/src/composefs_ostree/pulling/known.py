@@ -103,7 +103,7 @@ class Known:
         """The commit object, once somebody has needed it."""
         self.signatures: list[dict[str, Any]] = []
         """Those that were checked, for JSON."""
-        self.alike: str | None = None
+        self.similar: str | None = None
         """The name of a stream that may have much of it although nothing says so."""
 
         # What becomes of it.

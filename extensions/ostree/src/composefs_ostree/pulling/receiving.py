@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ext.packs import Packs
-    from composefs_ostree.deltas.sources import HeldFiles
+    from composefs_ostree.deltas.old_files import OldFiles
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from composefs_ostree.sources.source import ObjectSource
 
 
-__all__ = ["Arrivals"]
+__all__ = ["Receiver"]
 
 _NEAR = 50
 _NEAR_OBJECTS = 200_000
@@ -49,7 +49,7 @@ A history may have thousands, each of which takes a descriptor and, for each of 
 """
 
 
-class Arrivals:
+class Receiver:
     """Receives the commits of one call, each with what the last ones before it have brought."""
 
     def __init__(
@@ -152,10 +152,10 @@ class Arrivals:
         if delta is None or (origin is None and origin_id is not None):  # the source has each object by itself, too
             return supply
         from composefs_ostree.deltas.applying import Applying
-        from composefs_ostree.deltas.sources import HeldFiles
+        from composefs_ostree.deltas.old_files import OldFiles
         from composefs_ostree.pulling.ahead import Ahead
 
-        old = HeldFiles(origin, self._core.repo)
+        old = OldFiles(origin, self._core.repo)
         applying = Applying(self._core, delta, held, None if self._source.has_objects else old)
         self._workers.end()
         self._workers = Workers(self._core, self._make_part_files(delta, old), self._source.max_workers)
@@ -169,7 +169,7 @@ class Arrivals:
     def _files(self, packs: Packs) -> Files:
         return self._source.files(SmallContents(self._limit, packs))
 
-    def _make_part_files(self, delta: Delta, old: HeldFiles) -> Callable[[Packs], Files]:
+    def _make_part_files(self, delta: Delta, old: OldFiles) -> Callable[[Packs], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
         from composefs_ostree.deltas.parts import PartFiles
 

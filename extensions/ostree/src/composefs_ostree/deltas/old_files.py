@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from composefs_ext import Repository
     from composefs_ostree.formats.commit_stream import CommitStream
 
-__all__ = ["HeldFiles"]
+__all__ = ["OldFiles"]
 
 _PIECE = 1 << 20
 _REPAIR = "pull the commit that the delta is from again, with --repair"
@@ -29,7 +29,7 @@ _AT_ONCE = 16 << 20
 """Bytes of a large file that are brought in before those are let go: its size does not show in memory."""
 
 
-class HeldFiles:
+class OldFiles:
     """The files of a commit that the composefs repository holds."""
 
     def __init__(self, commit: CommitStream | None, repository: Repository) -> None:

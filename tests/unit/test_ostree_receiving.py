@@ -17,7 +17,7 @@ from composefs_ostree.formats.commit_stream import Entry, partial_name, stream_n
 from composefs_ostree.formats.fileheader import make_head
 from composefs_ostree.formats.objects import Commit, make_commit
 from composefs_ostree.held.storing import put_commit
-from composefs_ostree.pulling.arrival import Arrivals
+from composefs_ostree.pulling.receiving import Receiver
 from composefs_ostree.sources.source import DirectorySource
 from support.ostree_repo import make_repo
 
@@ -43,13 +43,13 @@ def test_the_commit_that_a_delta_starts_from_has_to_be_there(tmp_path: Path) -> 
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         source = DirectorySource(str(repo))
-        arrivals = Arrivals(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
+        receiver = Receiver(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
         here = [hold(core, subject) for subject in ("base", "other")]
         names, missing = [stream_name(each) for each in here], stream_name(bytes(32))
         for origin in (None, names[0]):
-            assert [each.commit_id for each in arrivals._open_bases([missing, *names], origin)] == here
+            assert [each.commit_id for each in receiver._open_bases([missing, *names], origin)] == here
         with pytest.raises(NotFoundError):
-            arrivals._open_bases([*names, missing], missing)
+            receiver._open_bases([*names, missing], missing)
         return {}
 
     MemoryCore(tmp_path / "core").run(handler, ["pull"])
@@ -62,11 +62,11 @@ def test_what_is_no_fault_of_a_base_ends_the_pull(tmp_path: Path, error: type[Ex
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         source = DirectorySource(str(repo))
-        arrivals = Arrivals(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
+        receiver = Receiver(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
         name = stream_name(hold(core, "base"))
         memory.refuse["stream.get"] = error("no more")
         with pytest.raises(error, match="no more"):
-            arrivals._open_bases([name], None)
+            receiver._open_bases([name], None)
         return {}
 
     memory.run(handler, ["pull"])
@@ -82,7 +82,7 @@ def test_a_base_that_gets_another_stream_between_the_two_questions(
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         source = DirectorySource(str(repo))
-        arrivals = Arrivals(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
+        receiver = Receiver(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
         contents = [b"x" * size for size in (300, 301, 302, 303, 304)]
         stored = core.object_put([{"name": core.staging.write(content)} for content in contents]).result()
         ids = [row["id"] for row in stored]
@@ -106,9 +106,9 @@ def test_a_base_that_gets_another_stream_between_the_two_questions(
             return ask(**wanted)
 
         monkeypatch.setattr(core, "stream_get", stream_get)
-        base = arrivals._open(name, None)
+        base = receiver._open(name, None)
         assert base.subpaths == ["/a"]
-        assert arrivals._sizes.taken() == {}
+        assert receiver._sizes.taken() == {}
         return {}
 
     MemoryCore(tmp_path / "core").run(handler, ["pull"])
