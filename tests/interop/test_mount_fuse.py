@@ -62,11 +62,11 @@ def mountpoints(tmp_path: Path):
 
 
 def shown(root: Path) -> dict[str, tuple[object, ...]]:
-    """All that can be seen of a tree but sizes of directories."""
+    """All that can be seen of a tree but sizes and links of directories."""
     found: dict[str, tuple[object, ...]] = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
-        size = 0 if path.is_dir() else status.st_size
+        size, links = (0, 0) if path.is_dir() else (status.st_size, status.st_nlink)
         content: object = None
         if path.is_symlink():
             content = path.readlink()
@@ -76,7 +76,7 @@ def shown(root: Path) -> dict[str, tuple[object, ...]]:
         xattrs = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in names]
         key = str(path.relative_to(root))
         times = (status.st_mtime_ns, status.st_atime_ns, status.st_ctime_ns)
-        found[key] = (status.st_mode, status.st_uid, status.st_gid, times, size, content, xattrs)
+        found[key] = (status.st_mode, links, status.st_uid, status.st_gid, times, size, content, xattrs)
     return found
 
 
@@ -86,6 +86,8 @@ def test_the_same_as_the_kernel_shows(repository: Path, mountpoints: list[Path])
     cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", fuse)
     assert shown(fuse) == shown(kernel)
     assert (fuse / "usr/big").stat().st_blocks * 512 == len(CONTENT)
+    assert (fuse / "usr/small").samefile(fuse / "usr/twin")
+    assert not (fuse / "usr/small").samefile(fuse / "usr/empty")
     with (fuse / "usr/big").open("rb") as file:
         file.seek(700_001)
         assert file.read(3) == CONTENT[700_001:700_004]
