@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs.linux import mountapi
 from composefs.linux.closing import Descriptor
 from support import peers
 from support.commands import BIN, CFSCTL, cfsctl, mkcomposefs, run
@@ -419,6 +420,14 @@ def test_attributes_of_the_mount(helper: list[str | Path], image: Path, mountpoi
         run(*helper, "-o", f"{options},basedir={tmp_path}/a", image, mountpoint)
         assert attributes() == expected
         cfsctl("umount", mountpoint)
+
+
+def test_a_link_that_takes_the_place_of_a_mountpoint_is_not_followed(mountpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(mountpoint)
+    with mounted(mountpoint, "-t", "tmpfs", "none"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            mountapi.unmount(str(tmp_path / "link"), lazy=False)
+        assert os.path.ismount(mountpoint)
 
 
 def test_umount_leaves_other_mounts_alone(image: Path, mountpoint: Path, tmp_path: Path) -> None:
