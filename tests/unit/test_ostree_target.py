@@ -15,6 +15,7 @@ import pytest
 
 from composefs_ext.errors import BusyError, CorruptError, NotFoundError
 from composefs_ostree.exporting import target as module
+from composefs_ostree.exporting.layout import lay_out
 from composefs_ostree.exporting.target import Target
 from composefs_ostree.exporting.writers import ObjectWriter
 from composefs_ostree.formats.commit_stream import Entry
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def test_runs_that_start_at_once_leave_each_other_what_they_have_staged(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "out")
-    Target.make(path, "archive", None)
+    lay_out(path, "archive", None)
 
     def run(number: int) -> None:
         for turn in range(200):
@@ -43,7 +44,7 @@ def test_runs_that_start_at_once_leave_each_other_what_they_have_staged(tmp_path
 
 def test_what_a_killed_run_has_staged_is_removed(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "out")
-    Target.make(path, "archive", None)
+    lay_out(path, "archive", None)
     left = tmp_path / "out" / "tmp" / "cfsctl-export-0123456789abcdef"
     left.mkdir()
     (left / "object").write_bytes(b"content")
@@ -56,7 +57,7 @@ def test_what_a_run_makes_may_belong_to_another(tmp_path: Path, monkeypatch: pyt
     """Root's directories and files belong to nobody where a server of NFS squashes root."""
     path, owner = os.fspath(tmp_path / "out"), os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    Target.make(path, "archive", None)
+    lay_out(path, "archive", None)
     target = Target(path)
     assert os.listdir(target.staging.fd) == []
     target.close()
@@ -66,7 +67,7 @@ def test_a_new_repository_is_taken_away_again_unless_another_has_locked_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = os.fspath(tmp_path / "out")
-    maker = Target(path, Target.make(path, "archive", None))
+    maker = Target(path, lay_out(path, "archive", None))
 
     def lock(self: Target, kind: int) -> None:
         monkeypatch.undo()
@@ -78,7 +79,7 @@ def test_a_new_repository_is_taken_away_again_unless_another_has_locked_it(
         Target(path)
     assert os.listdir(tmp_path) == []
 
-    maker = Target(path, Target.make(path, "archive", None))
+    maker = Target(path, lay_out(path, "archive", None))
     other = Target(path)
     maker.close()
     assert (tmp_path / "out/config").exists()
@@ -89,7 +90,7 @@ def test_a_repository_that_is_being_taken_away_while_it_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = os.fspath(tmp_path / "out")
-    Target.make(path, "archive", None)
+    lay_out(path, "archive", None)
     (tmp_path / "out/.lock").touch()
     make_directories = os.makedirs
 
@@ -100,13 +101,13 @@ def test_a_repository_that_is_being_taken_away_while_it_is_looked_at(
         make_directories(*arguments, **options)
 
     monkeypatch.setattr(os, "makedirs", take_away)
-    assert Target.make(path, "archive", None) == []
+    assert lay_out(path, "archive", None) == []
     assert (tmp_path / "out/config").exists()
 
 
 def test_what_others_have_set_in_a_new_repository_stays(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "out")
-    maker = Target(path, Target.make(path, "archive", None))
+    maker = Target(path, lay_out(path, "archive", None))
     with (tmp_path / "out/config").open("a") as file:
         file.write('[remote "origin"]\nurl=http://example.com/\n')
     maker.close()
@@ -117,13 +118,13 @@ def test_what_others_have_set_in_a_new_repository_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", [(), ("extensions", "refs/mirrors")], ids=["all but its config", "less"])
 def test_a_layout_that_was_not_finished_is_taken_up(tmp_path: Path, missing: tuple[str, ...]) -> None:
     out = tmp_path / "out"
-    Target.make(os.fspath(out), "archive", None)
+    lay_out(os.fspath(out), "archive", None)
     (out / ".lock").touch()  # as whoever meets a repository that is being taken away, or is ended meanwhile
     made = sorted(out.rglob("*"))
     (out / "config").unlink()  # which is written last
     for name in missing:
         (out / name).rmdir()
-    Target.make(os.fspath(out), "archive", None)
+    lay_out(os.fspath(out), "archive", None)
     assert sorted(out.rglob("*")) == made
 
 
@@ -141,7 +142,7 @@ def can_lock(path: str, kind: int) -> bool:
 
 def test_nobody_prunes_meanwhile_and_one_at_a_time_writes_refs(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "out")
-    Target.make(path, "archive", None)
+    lay_out(path, "archive", None)
     target = Target(path)
     assert can_lock(path, fcntl.F_RDLCK)
     assert not can_lock(path, fcntl.F_WRLCK)
@@ -153,7 +154,7 @@ def test_nobody_prunes_meanwhile_and_one_at_a_time_writes_refs(tmp_path: Path) -
 
 def test_two_that_write_refs_wait_for_each_other(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "out")
-    Target.make(path, "archive", None)
+    lay_out(path, "archive", None)
 
     def write(target: Target) -> None:
         target.lock_exclusively()
@@ -165,7 +166,7 @@ def test_two_that_write_refs_wait_for_each_other(tmp_path: Path) -> None:
 
 def test_who_waits_too_long_is_told_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = os.fspath(tmp_path / "out")
-    Target.make(path, "archive", None)
+    lay_out(path, "archive", None)
     first = Target(path)
     first.lock_exclusively()
     monkeypatch.setattr(module, "_LOCK_SECONDS", -1)

@@ -14,6 +14,7 @@ from composefs_ext.errors import CorruptError, UsageError
 from composefs_ext.files import Naming
 from composefs_ext.progress import Progress
 from composefs_ostree.exporting.fitting import require_fit
+from composefs_ostree.exporting.layout import lay_out
 from composefs_ostree.exporting.summaries import make_summary
 from composefs_ostree.exporting.target import UMASK, Target
 from composefs_ostree.exporting.writers import ObjectWriter, object_name
@@ -52,7 +53,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     if mode is not None:
         require_fit(tree, mode)
     os.umask(UMASK)
-    made = Target.make(path, mode or "archive", level)
+    made = lay_out(path, mode or "archive", level)
     with Naming(path), closing(Target(path, made)) as target:
         if mode not in (None, target.mode):
             raise UsageError(

@@ -7,7 +7,7 @@ repository without half a file in it.  Nothing of that goes by a path that other
 
 What a web server must read is readable for everybody: the process's umask has to be ``UMASK``.
 
-Layout and locking are libostree's: ostree.repo(5), ``ostree_repo_lock_push``.
+The locking is libostree's: ``ostree_repo_lock_push``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 
 from composefs_ext.errors import (
     BusyError,
     CorruptError,
-    ExistsError,
     FormatError,
     NoSpaceError,
     NotFoundError,
@@ -33,6 +32,7 @@ from composefs_ext.errors import (
 from composefs_ext.files import Naming, read_regular, sync_file_system
 from composefs_ext.text import human_bytes
 from composefs_ostree.exporting.directories import Directories
+from composefs_ostree.exporting.layout import TMP, take_away
 from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
@@ -41,9 +41,6 @@ __all__ = ["MODES", "UMASK", "Target"]
 MODES = ("archive", "bare", "bare-user", "bare-user-only")
 
 UMASK = 0o022
-_TMP = "tmp"
-_FILES = (".lock", "config")
-_LAYOUT = ("tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "objects")
 _LOCK_SECONDS = 30
 _FLOCK = "hhqqi4x"
 _DEFAULT_LEVEL = 6
@@ -58,7 +55,10 @@ class Target:
     """
 
     def __init__(self, path: str, made: Sequence[str] = ()) -> None:
-        """Open a repository, and lock it against pruning; use :meth:`make` to have one first, which was ``made``."""
+        """Open a repository, and lock it against pruning.
+
+        ``made`` is what :func:`~composefs_ostree.exporting.layout.lay_out` made of it.
+        """
         self.path = path
         self._made = made
         try:
@@ -82,59 +82,13 @@ class Target:
         except FileNotFoundError:
             raise NotFoundError(f"{path} is no ostree repository", hint="run the command again", subject=path) from None
         try:
-            with Naming(f"{path}/{_TMP}"):
-                tmp = self.directories.open(_TMP, make=True)
+            with Naming(f"{path}/{TMP}"):
+                tmp = self.directories.open(TMP, make=True)
                 sweep(tmp)
-                self.staging = Unfinished(f"{path}/{_TMP}", os.dup(tmp))
+                self.staging = Unfinished(f"{path}/{TMP}", os.dup(tmp))
         except BaseException:
             self._let_go()
             raise
-
-    @classmethod
-    def make(cls, path: str, mode: str, level: int | None) -> list[str]:
-        """Lay out a repository in a directory unless it is one; ``level`` is written to an archive's config.
-
-        Return the paths in it of what is new, "" for itself, in the order in which it was made, and nothing if objects
-        may be there.  Raises ExistsError for a directory that holds anything else.
-        """
-        made = [each for each in ("", *_FILES, *_LAYOUT) if not os.path.lexists(f"{path}/{each}")]
-        tops = {".lock", *(name.partition("/")[0] for name in _LAYOUT)}
-        try:
-            os.makedirs(path, 0o755, exist_ok=True)
-            with os.scandir(path) as entries:
-                found = {each.name: each.is_file(follow_symlinks=False) for each in entries}
-            if "config" in found:
-                return []
-            # What an interrupted run has left is taken up.
-            is_free = found.keys() <= tops and found.get(".lock", True)
-        except (FileExistsError, NotADirectoryError):
-            is_free = False
-        except PermissionError:
-            above = os.path.dirname(path)
-            if os.path.isdir(above):
-                raise
-            from shlex import quote
-
-            # Confined, it may make the directory, but not those above it.
-            raise NotFoundError(
-                f"{above} is not there", hint=f"make it first: mkdir -p {quote(above)}", subject=above
-            ) from None
-        if not is_free:
-            raise ExistsError(
-                f"{path} is neither an ostree repository nor empty", hint="give a new directory", subject=path
-            )
-        config = f"[core]\nrepo_version=1\nmode={'archive-z2' if mode == 'archive' else mode}\n"
-        if level is not None and mode == "archive":
-            config += f"\n[archive]\nzlib-level={level}\n"
-        with Naming(path), closing(Directories(path)) as directories:
-            for name in sorted(_LAYOUT, key=made.__contains__):  # what is there first, and nothing beside what is wrong
-                directories.open(name, make=True)
-            tmp = os.dup(directories.open(_TMP))
-            with Naming(f"{path}/config"), closing(Unfinished(f"{path}/{_TMP}", tmp)) as staging:
-                staging.write("config", config.encode())
-                # With it the directory is a repository.
-                os.rename("config", "config", src_dir_fd=staging.fd, dst_dir_fd=directories.top)
-        return made if "objects" in made else []
 
     def close(self) -> None:
         """Remove what is left on its way, or all that was made if no object has come, and let go of the repository."""
@@ -145,13 +99,8 @@ class Target:
         if self._made:
             with suppress(OSError, CorruptError):  # it has objects, or others work with it
                 self._try_to_lock(fcntl.F_WRLCK)
-                is_ours = self.read("config", MAX_CONFIG) == self._config  # else somebody has added a remote
-                for each in reversed(self._made if is_ours else ()):
-                    above, _, name = each.rpartition("/")
-                    if name:
-                        (os.unlink if name in _FILES else os.rmdir)(name, dir_fd=self.directories.open(above))
-                    else:
-                        os.rmdir(self.path)
+                if self.read("config", MAX_CONFIG) == self._config:  # else somebody has added a remote
+                    take_away(self.path, self._made, self.directories)
         os.close(self._lock_fd)
         self.directories.close()
 
