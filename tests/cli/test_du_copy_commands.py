@@ -92,6 +92,15 @@ def test_copy(made: Populated, target: Path) -> None:
     assert again["images"] == [made.inner]
 
 
+def test_copy_of_what_has_no_ref(made: Populated, target: Path) -> None:
+    """By its own name it gets none either."""
+    copied = json.loads(cfsctl("--repo", target, "copy", "--from", made.path, "--json", "old", made.inner).stdout)
+    assert [each["name"] for each in copied["streams"]] == ["old"]
+    assert (copied["images"], copied["refs"]) == ([made.inner], [])
+    assert os.listdir(target / "images") == [made.inner]
+    assert cfsctl("--repo", target, "ref", "list").stdout == "No refs found\n"
+
+
 def test_copy_of_nothing_known(made: Populated, target: Path) -> None:
     told = cfsctl("--repo", target, "copy", "--from", made.path, "os/1", "none", status=3).stderr
     assert f"'none' (`cfsctl --repo {made.path} ref list` lists the refs there)" in told

@@ -26,6 +26,7 @@ from composefs.errors import (
     UsageError,
 )
 from composefs.linux import mountapi
+from composefs.linux.closing import Descriptor
 from composefs.mount import Options, mount_file, mount_image, unmount
 from composefs.mount import erofs as erofs_step
 from composefs.repository import Repository
@@ -112,6 +113,14 @@ def test_the_tree_of_an_image(repository: Repository, mountpoint: Path, version:
     assert "verity" not in options
     subprocess.run(["umount", mountpoint], check=True)
     assert mounted(mountpoint) == ""
+
+
+def test_who_looks_into_the_image_meanwhile_is_no_hindrance(repository: Repository) -> None:
+    """As the system's own programs do with whatever is mounted."""
+    with Descriptor(repository.images.open(image(repository))) as fd:
+        with erofs_step.mounted_erofs(fd, "it", None) as place:
+            looking = os.open(place, os.O_RDONLY)
+        os.close(looking)
 
 
 @pytest.mark.parametrize("version", [0, 1, 2])
