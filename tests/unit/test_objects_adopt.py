@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import os
+import signal
 import stat
 import threading
 from collections.abc import Callable
@@ -178,6 +180,10 @@ def symlink(path: Path) -> None:
     path.symlink_to("/etc/passwd")
 
 
+def socket_at(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
 def hard_link(path: Path) -> None:
     path.write_bytes(CONTENT)
     os.link(path, path.with_name("other"))
@@ -193,6 +199,7 @@ def link_out_of_staging(path: Path) -> None:
         (symlink, "is a symlink"),
         (Path.mkdir, "not a regular file"),
         (os.mkfifo, "not a regular file"),
+        (socket_at, "not a regular file"),
         (hard_link, "has 2 links"),
         (link_out_of_staging, "has 2 links"),
     ],
@@ -368,6 +375,19 @@ def test_a_full_disk_names_the_object_and_gives_the_file_back(desk: Desk, monkey
     monkeypatch.setattr(os, "link", full)
     with pytest.raises(NoSpaceError, match=f"storing object {ID}"):
         desk.adopt()
+    assert desk.left() == (["file"], [])
+
+
+def test_a_file_that_another_keeps_a_lease_on_is_told_by_its_own_name(desk: Desk) -> None:
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        with desk.put().open("r+b") as held:
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            with pytest.raises(ComposefsError, match="storing 'file'") as told:
+                desk.adopt()
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert told.value.subject == "file"
     assert desk.left() == (["file"], [])
 
 

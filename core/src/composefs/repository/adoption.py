@@ -40,6 +40,8 @@ __all__ = ["Adoption"]
 # The kernel puts the label of the file's new place on it, and lets nobody remove it.
 _KEPT_XATTRS = frozenset({"security.selinux"})
 
+_NEVER_OPENED = {errno.ELOOP: "a symlink", errno.ENXIO: "not a regular file, but a socket"}
+
 _OBJECT = stat.S_IFREG | OBJECT_MODE
 
 _numbers = itertools.count()
@@ -104,6 +106,8 @@ class Adoption:
             with contextlib.suppress(OSError):
                 os.rename(hidden, name, src_dir_fd=self._private, dst_dir_fd=self._source)
             if isinstance(error, OSError):
+                if error.filename == hidden:
+                    error.filename = name  # what whoever staged it knows it by
                 raise self._store.failed(error, f"storing {name!r}") from error
             raise
 
@@ -112,8 +116,9 @@ class Adoption:
         try:
             fd = open_file(hidden, self._private)
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise UsageError(f"the staged file {name!r} is a symlink", subject=name) from error
+            what = _NEVER_OPENED.get(error.errno or 0)
+            if what is not None:
+                raise UsageError(f"the staged file {name!r} is {what}", subject=name) from error
             raise
         try:
             actual, ours = self._own(fd, name)
