@@ -2,9 +2,9 @@
 
     tests/faults/sweep.py [--jobs N] [--only OPERATION]... [--report docs/reliability.md]
 
-What is injected and judged is in tests/support/faulted.py; `make faults` runs this.  The exit status is 1 when anything
-was lost.  With --report, the table replaces the one between the markers of that page; with --only, its rows of these
-operations.
+What is injected is in tests/support/faulted.py, what is judged in judged.py; `make faults` runs this.  The exit
+status is 1 when anything was lost.  With --report, the table replaces the one between the markers of that page; with
+--only, its rows of these operations.
 
 The last operations, "gc, fs-verity" and the like, are done with real fs-verity, in the virtual machine of tests/vm,
 unless COMPOSEFS_NO_VM is set; `--only machine` is all of them.
@@ -27,7 +27,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.faulted import OPERATIONS, Clean, Operation, Target, Verdict, Workshop, attempt, record
+from support.faulted import OPERATIONS, Operation, Target, Verdict, Workshop, attempt, record
+from support.judged import Clean
 from support.strace import Fault
 from vm import machine
 from vm.checks.faults import EVERY
@@ -141,8 +142,8 @@ def main() -> int:
         cases: list[Case] = []
         for operation in OPERATIONS:
             if arguments.only is None or operation.name in arguments.only:
-                clean = record(workshop, operation)
-                cases += [(workshop, operation, clean, target, fault) for fault in Fault for target in clean.targets]
+                clean, targets = record(workshop, operation)
+                cases += [(workshop, operation, clean, target, fault) for fault in Fault for target in targets]
         print(f"{len(cases)} runs", flush=True)
         results = []
         for case, verdict in zip(cases, pool.map(_attempt, cases), strict=True):

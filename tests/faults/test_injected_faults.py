@@ -1,6 +1,6 @@
 """Commands that change a repository, disturbed at a sample of the system calls that do; `make faults` takes all.
 
-What is judged is told in tests/support/faulted.py, and docs/reliability.md has the numbers of all.
+What is judged is told in tests/support/judged.py, and docs/reliability.md has the numbers of all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from support import strace
-from support.faulted import OPERATIONS, Clean, Operation, Workshop, attempt, record
+from support.faulted import OPERATIONS, Operation, Target, Workshop, attempt, record
+from support.judged import Clean
 from support.strace import Fault
 
 SAMPLE = 4
@@ -27,19 +28,19 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 
 
 @functools.cache
-def recorded(workshop: Workshop, operation: Operation) -> Clean:
+def recorded(workshop: Workshop, operation: Operation) -> tuple[Clean, list[Target]]:
     return record(workshop, operation)
 
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_a_fault_loses_nothing(workshop: Workshop, operation: Operation, fault: Fault) -> None:
-    clean = recorded(workshop, operation)
+    clean, targets = recorded(workshop, operation)
     shift = list(Fault).index(fault)
-    count = len(clean.targets)
+    count = len(targets)
     verdicts = []
     for number in range(SAMPLE):
-        target = clean.targets[(number * len(Fault) + shift) * count // (SAMPLE * len(Fault))]
+        target = targets[(number * len(Fault) + shift) * count // (SAMPLE * len(Fault))]
         verdict = attempt(workshop, operation, clean, target, fault)
         assert not verdict.wrong, (target, verdict.hit)
         verdicts.append(verdict)
@@ -54,7 +55,8 @@ def named(name: str) -> Operation:
 @pytest.mark.parametrize("name", ["pull", "pull over HTTP", "commit"])
 def test_what_staging_refuses_is_not_blamed_on_what_is_read(workshop: Workshop, name: str) -> None:
     operation = named(name)
-    written = [each for each in recorded(workshop, operation).targets if "write" in each.call.name]
+    _, targets = recorded(workshop, operation)
+    written = [each for each in targets if "write" in each.call.name]
     target = next(each for each in written if each.call.file.startswith("w0-"))
 
     def prefix(log: Path, *, children: bool) -> list[str]:
@@ -82,7 +84,7 @@ def test_a_repair_that_cannot_be_made_durable_names_the_repository(workshop: Wor
 @pytest.mark.parametrize(("fault", "status"), [(Fault.ENOSPC, 8), (Fault.EIO, 1)], ids=["ENOSPC", "EIO"])
 def test_a_delta_whose_base_the_disk_denies_lacks_no_objects(workshop: Workshop, fault: Fault, status: int) -> None:
     operation = named("apply-delta")
-    targets = recorded(workshop, operation).targets
+    _, targets = recorded(workshop, operation)
     name = next(each.call.file for each in targets if each.call.file.startswith("object_refs-"))
 
     def prefix(log: Path, *, children: bool) -> list[str]:

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from composefs.repository.names import TEMPORARY_PREFIX
 from support import strace
-from support.faulted import OPERATIONS, Operation, Run, State, Workshop
+from support.faulted import OPERATIONS, Operation, Run, Workshop
+from support.judged import State
 from support.strace import Call
 
 EXPORTS = [operation for operation in OPERATIONS if operation.exported is not None]

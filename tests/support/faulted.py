@@ -1,7 +1,7 @@
-"""Commands that change a repository, each run with one of its system calls failing, and what must hold afterwards.
+"""Commands that change a repository, each run with one of its system calls failing.
 
 An operation runs on a copy of one small repository.  Its clean run is recorded once; then :func:`run` repeats it with a
-fault at one call, judges what is left, and runs the command once more.
+fault at one call, has :mod:`support.judged` judge what is left, and runs the command once more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from composefs import dumpfile, erofs
@@ -25,10 +24,10 @@ from composefs.digest import SHA256
 from composefs.ext.cache import cache_name
 from composefs.linux.prctl import set_child_subreaper
 from composefs.repository import Repository
-from composefs.repository.names import TEMPORARY_PREFIX
 from support import ostree_repo, strace
 from support.commands import BIN, CFSCTL
 from support.commands import run as run_command
+from support.judged import Clean, State, judge_output, judge_repeated, judge_state, judge_success
 from support.oci_layout import simple
 from support.peers import require
 from support.populated import populate
@@ -42,45 +41,6 @@ _STALLED = "did not answer initialize"  # what a command says of an extension th
 _PROGRAM = "import secrets; secrets.token_hex = lambda size: '00' * size; from composefs_{0}.main import main; main()"
 _TOOL_SIZE = 400_000
 _ORPHAN_SECONDS = 120.0  # what a killed core leaves has its own seven seconds to end in (docs/protocol.md)
-
-
-@dataclass(frozen=True)
-class State:
-    """What a repository holds: names below streams and images with their targets, ids, entries of staging.
-
-    ``exported`` is what an ostree repository holds that the command writes, by path: the digests of files, and of the
-    summary, which has the time in it, what it says besides.
-    """
-
-    names: dict[str, str]
-    objects: frozenset[str]
-    temporary: frozenset[str]
-    staged: frozenset[str]
-    exported: dict[str, str]
-
-    @classmethod
-    def read(cls, repository: Path, exported: Path | None = None) -> State:
-        links = [path for top in ("streams", "images") for path in (repository / top).rglob("*") if path.is_symlink()]
-        unfinished = frozenset(path.name for path in links if path.name.startswith(TEMPORARY_PREFIX))
-        return cls(
-            {str(path.relative_to(repository)): os.readlink(path) for path in links if path.name not in unfinished},
-            frozenset(path.parent.name + path.name for path in (repository / "objects").glob("*/*")),
-            unfinished,
-            frozenset(os.listdir(repository / "staging")) if (repository / "staging").exists() else frozenset(),
-            {} if exported is None else _exported(exported),
-        )
-
-
-def _exported(repository: Path) -> dict[str, str]:
-    found = {
-        str(path.relative_to(repository)): sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory"
-        for path in repository.rglob("*")
-        if path.name != ".lock"
-    }
-    if "summary" in found:
-        said = run_command(require("ostree"), "summary", f"--repo={repository}", "--view").stdout
-        found["summary"] = "\n".join(line for line in said.splitlines() if "Last-Modified" not in line)
-    return found
 
 
 @dataclass(frozen=True)
@@ -348,19 +308,9 @@ class Run:
         return directory
 
 
-@dataclass(frozen=True)
-class Clean:
-    """What the command does when nothing fails: the state before and after, its output, the calls that can fail."""
-
-    before: State
-    after: State
-    output: str
-    targets: tuple[Target, ...]
-
-
-def record(workshop: Workshop, operation: Operation) -> Clean:
+def record(workshop: Workshop, operation: Operation) -> tuple[Clean, list[Target]]:
     """Run an operation without a fault, and list its calls that change the repository or the extension's cache."""
-    targets = []
+    targets: list[Target] = []
     for where in ("core", "extension") if operation.extension else ("core",):
         with workshop.run(operation.repository, operation.exported) as run:
             before = run.state()
@@ -369,7 +319,7 @@ def record(workshop: Workshop, operation: Operation) -> Clean:
                 raise AssertionError(f"{operation.name} fails without a fault: {done.stderr}")
             targets += run.targets(where)
             after = run.state()
-    return Clean(before, after, done.stdout, tuple(targets))
+    return Clean(before, after, done.stdout), targets
 
 
 def attempt(workshop: Workshop, operation: Operation, clean: Clean, target: Target, fault: Fault) -> Verdict:
@@ -400,12 +350,12 @@ def run(workshop: Workshop, operation: Operation, clean: Clean, target: Target, 
         if not hits:
             return Verdict(None, False, ())
         wrong = [f"a process was left: {name}" for name in left]
-        wrong += _judge_output(done, killed=fault is Fault.KILL and target.where == "core")
+        wrong += judge_output(done, killed=fault is Fault.KILL and target.where == "core")
         wrong += judge_state(state := run.state(), clean)
         if operation.exported and done.returncode and fault is not Fault.KILL and str(run.exported) not in done.stderr:
             wrong.append(f"nothing says that it is the exported repository: {done.stderr!r}")
         if not done.returncode:
-            wrong += _judge_success(state, done, clean, hits[0])
+            wrong += judge_success(state, done, clean, hits[0])
         if not operation.is_repair:
             wrong += run.fsck()
         again = run.do(operation)
@@ -414,74 +364,6 @@ def run(workshop: Workshop, operation: Operation, clean: Clean, target: Target, 
         if operation.is_repair:
             wrong += run.fsck()
         return Verdict(hits[0], done.returncode != 0, tuple(wrong))
-
-
-def _judge_output(done: subprocess.CompletedProcess[str], *, killed: bool) -> Iterator[str]:
-    if killed:
-        if done.returncode != -9:
-            yield f"killed, it ends with {done.returncode}"
-    elif done.returncode not in range(12):
-        yield f"it ends with {done.returncode}: {done.stderr}"
-    elif done.returncode and (done.stderr.count("\n") != 1 or "Traceback" in done.stderr):
-        yield f"no single line says what is wrong: {done.stderr!r}"
-    elif "a system call failed" in done.stderr:
-        yield f"it does not say what failed: {done.stderr!r}"
-    elif "/proc" in done.stderr:
-        yield f"it blames the wrong file system: {done.stderr!r}"
-
-
-def _judge_success(state: State, done: subprocess.CompletedProcess[str], clean: Clean, hit: Call) -> Iterator[str]:
-    if (state.names, state.exported) != (
-        clean.after.names,
-        clean.after.exported,
-    ) or state.objects < clean.after.objects:
-        yield f"it says that all is well, and has not done all: {done.stdout}{done.stderr}"
-    if "sync" in hit.name:
-        yield "what it could not sync it says is done"
-
-
-def judge_state(state: State, clean: Clean) -> Iterator[str]:
-    """Yield what is wrong with the names and objects that a fault has left."""
-    for name, target in state.names.items():
-        if target not in (clean.before.names.get(name), clean.after.names.get(name)):
-            yield f"{name} is new or changed: {target}"
-    for name in clean.before.names.keys() & clean.after.names.keys():
-        if name not in state.names:
-            yield f"{name} is lost"
-    for path, content in state.exported.items():
-        if path.startswith(("objects/", "refs/")) and content != clean.after.exported.get(path):
-            yield f"{path} of the exported repository is not what it should be"
-    if unpublished := clean.before.exported.keys() - state.exported.keys():
-        yield f"the exported repository has lost {sorted(unpublished)}"
-    if lost := (clean.before.objects & clean.after.objects) - state.objects:
-        yield f"objects are lost: {sorted(lost)}"
-    if odd := state.objects - clean.before.objects - clean.after.objects:
-        yield f"objects are there that should not be: {sorted(odd)}"
-
-
-def judge_repeated(
-    done: subprocess.CompletedProcess[str], state: State, clean: Clean, *, once: bool = False, sweeps: bool = False
-) -> Iterator[str]:
-    """Yield what is wrong after the command was done again; ``once`` and ``sweeps`` as in :class:`Operation`."""
-    if done.returncode and not (once and done.returncode == 3):
-        yield f"the repeated command fails: {done.stderr}"
-    elif not done.returncode and not sweeps and _ids(done.stdout) != _ids(clean.output):
-        yield f"the repeated command answers {done.stdout!r} instead of {clean.output!r}"
-    if state.names != clean.after.names:
-        yield f"the names after the repeated command differ: {state.names.items() ^ clean.after.names.items()}"
-    if state.objects != clean.after.objects:
-        yield f"the objects after the repeated command differ: {sorted(state.objects ^ clean.after.objects)}"
-    if state.exported != clean.after.exported:
-        yield f"the exported repository differs: {sorted(state.exported.items() ^ clean.after.exported.items())}"
-    if state.staged:
-        yield f"staging was not swept: {sorted(state.staged)}"
-    if sweeps and state.temporary:
-        yield f"unfinished names are left: {sorted(state.temporary)}"
-
-
-def _ids(output: str) -> list[str]:
-    """Return the words of an output that are ids: how much was fetched and how much was there may differ."""
-    return [word for word in output.split() if len(word) == 64]
 
 
 def _spoil(path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from composefs.digest import SHA256
 from support import strace
-from support.faulted import Clean, State, judge_repeated, judge_state
+from support.judged import Clean, State, judge_repeated, judge_state
 from support.strace import Call, Fault
 from vm import lab
 from vm.checks.common import measured, objects_of, repository_with_image
@@ -82,7 +82,7 @@ def _sweep(directory: Path, job: _Job) -> dict[str, dict[str, int]]:
     before = State.read(repository)
     log = work / "log"
     done = cfsctl("--repo", repository, *arguments, tracer=strace.recorder(log, children=False))
-    clean = Clean(before, State.read(repository), done.stdout, ())
+    clean = Clean(before, State.read(repository), done.stdout)
     targets = [call for call in strace.read(log) if call.changes([repository])]
     assert targets
     counts: dict[str, dict[str, int]] = {}
