@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure jobs side by side with other programs that do them, alternating, and print medians and ratios.
 
-    make bench                                     everything, at full size (16,288 files, 1.1 GB)
+    make bench                                     everything, at full size (16,305 files, 1.1 GB)
     make bench SCALE=0.1 ARGS="--rounds 3 --only ostree --json"
 
 The composefs repository (sha512, without fs-verity) and ostree's (bare-user) are on tmpfs where there is room for them.

@@ -43,6 +43,7 @@ _UNSET = (
     "http_proxy",
     "https_proxy",
     "all_proxy",
+    "no_proxy",
 )
 
 

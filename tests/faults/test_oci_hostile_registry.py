@@ -811,9 +811,6 @@ def test_not_found_shows_what_the_registry_says_without_control_characters(peer:
 
 
 def test_proxies_of_the_environment(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("all_proxy", "no_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     near, far = peer.host, "registry.example:5000"
     with proxy("user:hunter2", {far: near}) as (url, asked):
         with_login = url.replace("//", "//user:hunter2@")

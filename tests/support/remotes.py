@@ -15,9 +15,7 @@ from support.ostree_repo import commit, make_repo, make_tree, update_summary
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without remotes, proxies, passwords and caches; the directory of its remotes."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    """A machine without remotes, passwords and caches; the directory of its remotes."""
     directory = tmp_path / "remotes.d"
     directory.mkdir()
     monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(directory))
