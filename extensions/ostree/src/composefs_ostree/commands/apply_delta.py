@@ -19,7 +19,7 @@ __all__ = ["apply_delta"]
 
 def apply_delta(request: Request, core: Core) -> dict[str, Any]:
     """Bring in the commit of a delta; print and return what came of it."""
-    from composefs_ostree.commands.pull import wants_nul
+    from composefs_ostree.commands.compat import wants_nul
     from composefs_ostree.pulling.commits import Commits
     from composefs_ostree.pulling.known import Terms
     from composefs_ostree.pulling.publishing import publish

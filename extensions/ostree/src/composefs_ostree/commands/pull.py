@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ostree.commands.compat import wants_nul
 from composefs_ostree.commands.wanted import parse_wanted
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.formats.commit_stream import commit_of_stream
@@ -33,13 +34,7 @@ if TYPE_CHECKING:
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.sources.source import Source
 
-__all__ = ["pull", "pull_local", "wants_nul"]
-
-
-def wants_nul(request: Request) -> bool | None:
-    """Tell whether the images are to be those of composefs-rs 0.9.0; None if the user does not say."""
-    compat = request.get("compat")
-    return None if compat is None else bool(compat == "composefs-rs")
+__all__ = ["pull", "pull_local"]
 
 
 def pull(request: Request, core: Core) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def compute_id(request: Request, core: Core) -> dict[str, Any]:
 
 def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:
     """Write the dump of the commit that the request names; return the names of staged file and draft."""
-    from composefs_ostree.commands.pull import wants_nul
+    from composefs_ostree.commands.compat import wants_nul
     from composefs_ostree.held.dumptext import draft_dump
     from composefs_ostree.held.tree import load
 
