@@ -11,7 +11,15 @@ import socket
 from collections import Counter, deque
 from contextlib import ExitStack
 from errno import EINPROGRESS
+from operator import itemgetter
 from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+    """What getaddrinfo finds: family, type and protocol of a socket, a name, and the address itself."""
 
 __all__ = ["connect"]
 
@@ -22,31 +30,17 @@ _PATIENCE = 0.25
 def connect(place: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
     """Return a connection to a host and port; raise OSError.  It is called as ``socket.create_connection`` is."""
     deadline = monotonic() + timeout
-    families: Counter[int] = Counter()
-
-    def turn(found: tuple[int, *tuple[object, ...]]) -> int:
-        families[found[0]] += 1
-        return families[found[0]]
-
-    # One of each family in turn: a registry may have eight of IPv6.
-    untried = deque(sorted(socket.getaddrinfo(*place, type=socket.SOCK_STREAM), key=turn))
+    untried = deque(_addresses(place))
     failure: OSError = TimeoutError()
     with ExitStack() as stack:
         tried: list[socket.socket] = []
         while untried or tried:
             if untried:
-                family, kind, protocol, _, address = untried.popleft()
                 try:
-                    one = stack.enter_context(socket.socket(family, kind, protocol))
-                except OSError as error:  # of a kernel without IPv6, to which addresses are told all the same
+                    tried.append(stack.enter_context(_begin(untried.popleft())))
+                except OSError as error:
                     failure = error
                     continue
-                one.setblocking(False)
-                code = one.connect_ex(address)
-                if code not in (0, EINPROGRESS):
-                    failure = OSError(code, os.strerror(code))
-                    continue
-                tried.append(one)
             left = max(0.0, deadline - monotonic())
             _, ready, _ = select.select([], tried, [], min(left, _PATIENCE) if untried else left)
             if not ready and not untried:
@@ -60,3 +54,29 @@ def connect(place: tuple[str, int], timeout: float, _source: object = None) -> s
                 tried.remove(one)
                 failure = OSError(code, os.strerror(code))
     raise failure
+
+
+def _addresses(place: tuple[str, int]) -> list[_Address]:
+    """Return the addresses of a host and port, one of each family in turn: a registry may have eight of IPv6."""
+    turns: Counter[int] = Counter()
+    found: list[tuple[int, _Address]] = []
+    for each in socket.getaddrinfo(*place, type=socket.SOCK_STREAM):
+        family = each[0]
+        turns[family] += 1
+        found.append((turns[family], each))
+    return [each for _, each in sorted(found, key=itemgetter(0))]
+
+
+def _begin(found: _Address) -> socket.socket:
+    """Return a socket that is on its way to be connected.
+
+    Raises OSError, also where a kernel has no IPv6, to which addresses of it are told all the same.
+    """
+    family, kind, protocol, _, address = found
+    one = socket.socket(family, kind, protocol)
+    one.setblocking(False)
+    code = one.connect_ex(address)
+    if code not in (0, EINPROGRESS):
+        one.close()
+        raise OSError(code, os.strerror(code))
+    return one
