@@ -12,14 +12,14 @@ __all__ = ["Access", "access_of"]
 
 
 class Access(NamedTuple):
-    """``authfile`` and ``cert_dir`` are paths, None for the usual places.
-
-    Without ``tls_verify`` certificates are not checked, and a registry without TLS will do.
-    """
+    """What the user says; as it is made, nothing."""
 
     authfile: str | None = None
+    """The path of a file with logins; None: those in the usual places."""
     cert_dir: str | None = None
+    """The path of a directory with certificates; None: those in the usual places."""
     tls_verify: bool = True
+    """False: certificates are not checked, and a registry without TLS will do."""
 
 
 def access_of(request: Request) -> Access:

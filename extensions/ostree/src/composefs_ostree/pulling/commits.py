@@ -65,11 +65,11 @@ class Commits:
         asked: Pending[Stream] | None = None,
         ref: str | None = None,
     ) -> Brought:
-        """Have a commit, and as many of its parents as are wanted, stored.
+        """Have a commit, and as many of its parents as are wanted, stored; one that was brought before is only checked.
 
-        ``checks`` raise if the commit may not have the ref that it is pulled by.  ``asked`` is the answer to come with
-        the stream ``current``.  A commit that was brought before is only checked.  ``ref`` will name it; while it names
-        nothing, what others like it name may have much of the commit.
+        ``size`` bounds the commit object.  ``ref`` will name the commit, and now names the stream ``current``, with
+        which the answer ``asked`` is to come; while it names none, what refs like it name may have much of the commit.
+        ``checks`` raise if the commit may not have the ref.
         """
         known = self._inquiry.about(commit_id, size, current, asked)
         lacks_tree = self._terms.subpaths != [] and known.held is None and known.here is None

@@ -67,7 +67,10 @@ class BaseSizes:
 
 
 class Confirming:
-    """``waiting`` are the files to ask for, by id; put them there, and call ``send_if_many`` or ``send``."""
+    """The files that wait for the core's word.
+
+    Put those to ask for into ``waiting``, by their ids, and call :meth:`send_if_many` or :meth:`send`.
+    """
 
     def __init__(self, core: Core, sizes: BaseSizes) -> None:
         self._core = core

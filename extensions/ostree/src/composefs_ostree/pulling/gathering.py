@@ -21,9 +21,10 @@ __all__ = ["Gathering"]
 
 
 class Gathering:
-    """``here`` are the files that have come, by id; ``fetched`` counts those that the source has sent.
+    """The files of one commit: those that are here, and those that wait for something.
 
-    The others are in ``to_fetch``, for workers, or in ``confirming``, for the core, or are awaited from the delta.
+    ``here`` are those that have come, by id, of which ``fetched`` counts what the source has sent.  The others are in
+    ``to_fetch``, for workers, or in ``confirming``, for the core, or are awaited from the delta.
     """
 
     def __init__(self, core: Core, commit: Commit, supply: Supply, budget: Budget) -> None:

@@ -24,17 +24,18 @@ _MAX_FILE = 16 << 20
 
 
 class Trust(NamedTuple):
-    """``client`` are the files of the client's certificate and key; not to ``verify`` is to trust whoever it is.
-
-    ``bundle`` is the file with the authorities, None for those of the library, and ``added`` are files with further
-    ones; so are those in ``directories``, which are named by hashes, as OpenSSL has them.
-    """
+    """Whom to trust, and what to show to them.  All are paths."""
 
     verify: bool
+    """False: whoever it is."""
     client: tuple[str, str] | None
+    """The files of the client's certificate and key, if it has one."""
     bundle: str | None = None
+    """The file with the authorities; None: those of the library."""
     added: tuple[str, ...] = ()
+    """Files with further authorities."""
     directories: tuple[str, ...] = ()
+    """Directories with further ones, in files that are named by hashes, as OpenSSL has them."""
 
 
 def find_trust(registry: str, access: Access) -> Trust:
