@@ -33,8 +33,8 @@ from composefs_oci.formats.reference import parse_reference
 from composefs_oci.sources.access import Access
 from composefs_oci.sources.opening import open_source
 from composefs_oci.sources.registry import connecting, http
-from composefs_oci.sources.registry.client import Patience
 from composefs_oci.sources.registry.failures import SlowError
+from composefs_oci.sources.registry.patience import Patience
 from composefs_oci.sources.registry.proxy import proxy_for
 from composefs_oci.sources.registry.trust import Trust
 from support.commands import TIMEOUT, cfsctl, the_error
@@ -247,7 +247,7 @@ def test_a_registry_that_wants_us_to_wait_for_hours(peer: Hostile) -> None:
 def test_tries_get_no_further_apart_than_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has it try very often does not want to wait for days."""
     waits: list[float] = []
-    monkeypatch.setattr("composefs_oci.sources.registry.client.sleep", waits.append)
+    monkeypatch.setattr("composefs_oci.sources.registry.patience.sleep", waits.append)
     monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "1100")
     monkeypatch.setenv("COMPOSEFS_OCI_RETRY_DELAY", "1")
     patience = Patience(lambda _: None)
@@ -566,6 +566,15 @@ def test_a_token_service_is_asked_again_if_that_may_help(peer: Hostile, status: 
     else:
         fails(peer, NetworkError, f"HTTP status {status} instead of a token")
     assert len(peer.paths("/auth")) == times
+
+
+def test_a_token_service_says_when_to_come_again(peer: Hostile) -> None:
+    """As the registry itself does, and with the same remedies."""
+    bearer(peer, f"http://{peer.host}/auth")
+    peer.rule("/auth", lambda handler: handler.answer(429, b"", {"Retry-After": "7200"}))
+    error = fails(peer, NetworkError, "429 instead of a token and wants us to wait for 7200 seconds")
+    assert error.hint == f"try again later; who is logged in may often ask for more: skopeo login {peer.host}"
+    assert len(peer.paths("/auth")) == 1
 
 
 @pytest.mark.parametrize("challenge", ["", "Negotiate", 'Digest realm="x"', "Bearer", "x" * 60_000, '"\\', "Basic"])

@@ -17,6 +17,7 @@ from composefs_oci.sources.access import Access
 from composefs_oci.sources.registry.challenge import Challenge, parse_challenges
 from composefs_oci.sources.registry.credentials import Credentials, find_credentials
 from composefs_oci.sources.registry.http import Http, Response
+from composefs_oci.sources.registry.patience import PASSING, PassingError
 from composefs_oci.sources.registry.urls import parts_of, shown
 
 __all__ = ["Authorizer"]
@@ -96,13 +97,12 @@ class Authorizer:
         with response:
             if response.status in (400, 401, 403):
                 raise self.denied(url)
+            told = f"HTTP status {response.status} instead of a token"
+            if response.status in PASSING:
+                place = shown(realm)
+                raise PassingError(f"{place}: {told}", response, subject=place, registry=self._registry)
             if response.status != 200:
-                raise NetworkError.at(
-                    shown(realm),
-                    f"HTTP status {response.status} instead of a token",
-                    hint=_BROKEN,
-                    retryable=response.status == 429 or response.status >= 500,
-                )
+                raise NetworkError.at(shown(realm), told, hint=_BROKEN)
             answer = parse_object(response.read_all(_MAX_TOKEN), shown(realm), _BROKEN)
         token = answer.text("token", "") or answer.text("access_token", "")
         if not token or not token.isascii() or not token.isprintable() or " " in token:
