@@ -427,7 +427,8 @@ def test_who_is_redirected_to_does_not_get_the_login_by_asking_for_it(
         challenge = {"WWW-Authenticate": f'{scheme} realm="http://{other.host}/auth"'}
         other.rule("/tags/", lambda handler: handler.answer(401, b"", challenge))
         error = the_error("oci", "list-tags", "--tls-verify=false", f"--authfile={authfile}", peer.image, status=6)
-        assert f"redirected to {url}: HTTP status 401" in error
+        assert f"redirected to {url}: HTTP status 401 (no login is sent to where a registry redirects; if" in error
+        assert error.endswith(f"it has moved, give {other.host})\n")
         assert [(path, headers.get("Authorization")) for path, headers in other.requests] == [
             ("/v2/app/tags/list", None)
         ]

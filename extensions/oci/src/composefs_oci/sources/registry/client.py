@@ -118,6 +118,9 @@ class Client:
         hint = "check the name"
         if status == NETWORK_LOGIN:
             hint = "the network wants a login: open any web page in a browser"
+        elif status == 401:  # of another host
+            place = parts_of(response.url).netloc
+            hint = f"no login is sent to where a registry redirects; if it has moved, give {place}"
         return NetworkError(f"{where}: HTTP status {status}{reason}", hint=hint, subject=shown(url))
 
 
