@@ -50,7 +50,7 @@ def test_gc(made: Populated) -> None:
     removed = f"Objects: 2 removed ({size} bytes)\n"
     dry = cfsctl("--repo", made.path, "gc", "--dry-run")
     assert (dry.stdout, dry.stderr) == ("Dry run (no files deleted):\n" + removed, "")
-    assert json.loads(cfsctl("--repo", made.path, "gc", "-n", "--json").stdout) == {
+    assert json.loads(cfsctl("-v", "--repo", made.path, "gc", "-n", "--json").stdout) == {
         "dry_run": True,
         "objects_removed": 2,
         "bytes_removed": size,
