@@ -11,6 +11,7 @@ _PACKAGES = {
     "fsck.erofs": "erofs-utils",
     "fusermount3": "fuse3",
     "dump.erofs": "erofs-utils",
+    "mkfs.btrfs": "btrfs-progs",
     "mkfs.erofs": "erofs-utils",
     "mkfs.ext4": "e2fsprogs",
     "nginx": "nginx-light",

@@ -29,7 +29,7 @@ __all__ = ["write"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WHEELS = ("composefs", "composefs-ext", "composefs-ostree")
-_PROGRAMS = ("mount", "umount", "strace", "fusermount3")
+_PROGRAMS = ("mount", "umount", "strace", "fusermount3", "mkfs.btrfs")
 _OPTIONAL = ("mfusepy",)
 # Half of the standard library's size, and nothing of it runs in the machine.
 _LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "site-packages"}
@@ -91,7 +91,7 @@ def _foreign_files() -> set[str]:
     for name in _closure((*_WHEELS, *_OPTIONAL)) - set(_WHEELS):
         files.update(_distribution(name))
     files.add(_libfuse())
-    binaries = [path for path in files if path.endswith(".so") or ".so." in path or "/bin/" in path]
+    binaries = [path for path in files if path.endswith(".so") or ".so." in path or "bin/" in path]
     listing = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     files.update(re.findall(r"(?:=>|^)\s+(/\S+) \(0x", listing, re.MULTILINE))
     return files

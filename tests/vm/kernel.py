@@ -22,7 +22,7 @@ from vm.cache import cached
 __all__ = ["MODULES", "PACKAGE", "Kernel", "kernel"]
 
 PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("libcrc32c", "erofs", "overlay", "loop")
+MODULES = ("libcrc32c", "erofs", "overlay", "loop", "xor", "raid6_pq", "btrfs")
 """What is not built in, each after those that it needs."""
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -39,7 +39,7 @@ def kernel() -> Kernel:
     """Return the kernel, from the cache if it is there; fail the test with the package's name if it cannot be had."""
     if platform.machine() != "x86_64":
         pytest.fail(f"the virtual machine is an x86-64 one, this is {platform.machine()}: set COMPOSEFS_NO_VM=1")
-    directory = cached("kernel", PACKAGE, _make)
+    directory = cached("kernel", "-".join((PACKAGE, *MODULES)), _make)
     return Kernel(directory / "vmlinux", directory)
 
 

@@ -6,14 +6,13 @@ check as well: the kernel computes the digest, which must be the object's id.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from composefs.errors import BusyError, CorruptError, Doing, UnsupportedError
 from composefs.graph import read_stock
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import open_file
+from composefs.linux.files import open_file, sync_file_system
 from composefs.repository import Repository
 from composefs.repository.metafile import META
 from composefs.repository.objects import listed
@@ -74,5 +73,5 @@ def _secure_meta(repository: Repository) -> None:
     what = f"enabling fs-verity on {repository.path / META}"
     with Doing(what), Descriptor(open_file(META, repository.store.root)) as fd:
         verity.enable(fd, repository.algorithm)
-        os.fsync(fd)
+        sync_file_system(fd)
     repository.store.secure = True

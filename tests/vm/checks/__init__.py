@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vm.checks import commands, digests, faults, mounts, objects
+from vm.checks import commands, digests, faults, mounts, objects, power
 
 __all__ = ["CHECKS"]
 
 CHECKS: dict[str, Callable[[Path], object]] = {
     name: function
-    for module in (digests, objects, mounts, commands, faults)
+    for module in (digests, objects, mounts, commands, power, faults)
     for name, function in vars(module).items()
     if getattr(function, "__module__", None) == module.__name__ and name.startswith("check_")
 }

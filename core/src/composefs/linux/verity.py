@@ -49,6 +49,10 @@ def enable(fd: int, algorithm: Algorithm) -> bool:
     From then on the kernel refuses every write and checks every read.  Raises BusyError (``retryable``) while anybody,
     a child between fork and exec included, has the file open for writing, UnsupportedError when the file system,
     its block size or the kernel cannot do it, and ``OSError``.
+
+    Only syncfs(2) makes it durable, and so the name that a file without one gets afterwards: what btrfs writes for
+    fsync(2), of the file or its directory, says that the file has fs-verity, and not which.  After a power cut nobody
+    can open that (EMSGSIZE, seen with Linux 6.12).
     """
     request = _ENABLE.pack(1, algorithm.number, BLOCK_SIZE, 0, 0, 0, 0, 0)
     try:

@@ -17,7 +17,14 @@ from composefs.digest import ALGORITHMS, Algorithm, parse_id
 from composefs.errors import Doing, FormatError, NotFoundError, from_os_error
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import NewFile, open_directory, open_file, open_or_make_directory, sync_directory, write_all
+from composefs.linux.files import (
+    NewFile,
+    open_directory,
+    open_file,
+    open_or_make_directory,
+    sync_file_system,
+    write_all,
+)
 from composefs.linux.locks import lock
 from composefs.meta import MAX_META_SIZE, Meta
 from composefs.tuples import NamedTuple
@@ -184,7 +191,7 @@ def prepared(root: int, meta: Meta, *, secure: bool) -> Iterator[NewFile]:
         if secure:
             new.reopen_read_only()
             verity.enable(new.fd, meta.algorithm)
-        os.fsync(new.fd)
+        sync_file_system(new.fd)
         yield new
 
 
@@ -193,4 +200,4 @@ def put_in_place(root: int, name: Callable[[int, str], None]) -> None:
     for directory in ("objects", "streams", "images"):
         os.close(open_or_make_directory(directory, root))
     name(root, META)
-    sync_directory(root)
+    sync_file_system(root)  # after fsync(2) btrfs might have the file without its fs-verity (verity.enable)
