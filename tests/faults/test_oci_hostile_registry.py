@@ -836,9 +836,11 @@ def test_proxies_of_the_environment(peer: Hostile, monkeypatch: pytest.MonkeyPat
         fails(peer, NetworkError, r"the proxy wants to know who you are, or does not know you \(HTTP status 407\)")
     place = url.removeprefix("http://")
     fails(peer, NetworkError, rf"the proxy {place} cannot be used: Connection refused \(3 attempts\)")
-    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
-    with pytest.raises(UnsupportedError, match="is not one at http"):
+    monkeypatch.delenv("http_proxy")
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
+    with pytest.raises(UnsupportedError, match="is not one at http") as caught:
         read(peer)
+    assert caught.value.hint == "see http_proxy, else all_proxy, in the environment"
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
         port = place.port or _PORT
     except ValueError:
         raise UnsupportedError(
-            f"the proxy for {host} is not one at http://HOST:PORT", hint=f"see {parts.scheme}_proxy in the environment"
+            f"the proxy for {host} is not one at http://HOST:PORT",
+            hint=f"see {parts.scheme}_proxy, else all_proxy, in the environment",
         ) from None
     headers = {}
     if place.username is not None:
