@@ -172,11 +172,11 @@ def _content(path: Path) -> bytes:
 
 
 @contextmanager
-def cancelled_check(installed: Path) -> Iterator[subprocess.Popen[str]]:
+def cancelled_check(installed: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Yield the check of an extension that does not mind being cancelled, just then; a warning was found before."""
     manifest = json.loads((installed / "p29deaf.json").read_text())
     (installed / "p29deaf.json").write_text(json.dumps({**manifest, "colour": "red"}))
-    argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / "p29deaf")]
+    argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / "p29deaf"), *options]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any('"method":"cancel"' in line for line in process.stderr)
@@ -190,6 +190,14 @@ def test_ctrl_c_shows_what_was_found_so_far(installed: Path) -> None:
     assert (process.returncode, errors.splitlines()[-1]) == (130, "cfsctl: extension p29deaf was interrupted")
     assert "      warning: manifest: Additional properties are not allowed ('colour' was unexpected)\n" in report
     assert "p29deaf was not checked to the end: " in report
+
+
+def test_ctrl_c_shows_nothing_to_who_wants_json(installed: Path) -> None:
+    """Nor does --trace, of what the extension has put out."""
+    with cancelled_check(installed, "--json") as process:
+        process.send_signal(signal.SIGINT)
+        report, _ = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, report) == (130, "")
 
 
 def test_ctrl_c_is_told_where_nobody_reads_the_report(installed: Path) -> None:

@@ -165,7 +165,10 @@ def check(
         )
     report = Report(found.name, found.executable)
     try:
-        with settings.observers() as observers, Reporting(observers, "check", f"checking {found.name}") as progress:
+        with (
+            settings.observers(json=as_json) as observers,
+            Reporting(observers, "check", f"checking {found.name}") as progress,
+        ):
             trace = observers if settings.trace else None
             run_kit(found, invocations, trace=trace, progress=progress, report=report)
     except (CancelledError, KeyboardInterrupt):
