@@ -234,7 +234,7 @@ def test_what_the_kernel_says_of_a_failure_is_told(image: Path, mountpoint: Path
     step = f"mount.composefs: mounting {image}: overlayfs parameter upperdir={upper}: Invalid argument: "
     with mounted(upper, "--bind", "-o", "ro", str(upper)), Descriptor(os.open(upper, os.O_PATH)) as fd:
         for path in (upper, f"/proc/self/fd/{fd}"):
-            options = f"{both(tmp_path)},upperdir={path},workdir={tmp_path}/work"
+            options = f"tryverity,{both(tmp_path)},upperdir={path},workdir={tmp_path}/work"
             refused = run(HELPER, "-o", options, image, mountpoint, status=1, pass_fds=[fd])
             assert refused.stderr.startswith(step)
             said = refused.stderr.removeprefix(step)
