@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composefs_ext.errors import BusyError, CorruptError, NotFoundError
-from composefs_ostree.exporting import target as module
+from composefs_ostree.exporting import lock
 from composefs_ostree.exporting.layout import lay_out
+from composefs_ostree.exporting.lock import Lock
 from composefs_ostree.exporting.target import Target
 from composefs_ostree.exporting.writers import ObjectWriter
 from composefs_ostree.formats.commit_stream import Entry
@@ -69,12 +70,12 @@ def test_a_new_repository_is_taken_away_again_unless_another_has_locked_it(
     path = os.fspath(tmp_path / "out")
     maker = Target(path, lay_out(path, "archive", None))
 
-    def lock(self: Target, kind: int) -> None:
+    def share(self: Lock) -> None:
         monkeypatch.undo()
         maker.close()
-        self._lock(kind)
+        self.share()
 
-    monkeypatch.setattr(Target, "_lock", lock)
+    monkeypatch.setattr(Lock, "share", share)
     with pytest.raises(NotFoundError, match="out is no ostree repository"):
         Target(path)
     assert os.listdir(tmp_path) == []
@@ -146,7 +147,7 @@ def test_nobody_prunes_meanwhile_and_one_at_a_time_writes_refs(tmp_path: Path) -
     target = Target(path)
     assert can_lock(path, fcntl.F_RDLCK)
     assert not can_lock(path, fcntl.F_WRLCK)
-    target.lock_exclusively()
+    target.lock.take_alone()
     assert not can_lock(path, fcntl.F_RDLCK)
     target.close()
     assert can_lock(path, fcntl.F_WRLCK)
@@ -157,7 +158,7 @@ def test_two_that_write_refs_wait_for_each_other(tmp_path: Path) -> None:
     lay_out(path, "archive", None)
 
     def write(target: Target) -> None:
-        target.lock_exclusively()
+        target.lock.take_alone()
         target.close()
 
     with ThreadPoolExecutor(2) as pool:
@@ -168,8 +169,8 @@ def test_who_waits_too_long_is_told_of_the_lock(tmp_path: Path, monkeypatch: pyt
     path = os.fspath(tmp_path / "out")
     lay_out(path, "archive", None)
     first = Target(path)
-    first.lock_exclusively()
-    monkeypatch.setattr(module, "_LOCK_SECONDS", -1)
+    first.lock.take_alone()
+    monkeypatch.setattr(lock, "_SECONDS", -1)
     with pytest.raises(BusyError, match=f"{path} is locked by another program"):
         Target(path)
     first.close()

@@ -66,7 +66,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
         level = target.zlib_level if level is None else level
         metadata, files = _write_objects(core, target, held, tree, level, progress)
         _publish_commit(target, held, detached)
-        target.lock_exclusively()
+        target.lock.take_alone()
         if ref is not None:
             target.put(f"refs/heads/{ref}", f"{held.commit_id.hex()}\n".encode())
         if with_summary:

@@ -6,22 +6,15 @@ repository without half a file in it.  Nothing of that goes by a path that other
 (:mod:`composefs_ostree.exporting.directories`).
 
 What a web server must read is readable for everybody: the process's umask has to be ``UMASK``.
-
-The locking is libostree's: ``ostree_repo_lock_push``.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import struct
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from composefs_ext.errors import (
-    BusyError,
     CorruptError,
     FormatError,
     NoSpaceError,
@@ -33,6 +26,7 @@ from composefs_ext.files import Naming, read_regular, sync_file_system
 from composefs_ext.text import human_bytes
 from composefs_ostree.exporting.directories import Directories
 from composefs_ostree.exporting.layout import TMP, take_away
+from composefs_ostree.exporting.lock import Lock
 from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
@@ -41,8 +35,6 @@ __all__ = ["MODES", "UMASK", "Target"]
 MODES = ("archive", "bare", "bare-user", "bare-user-only")
 
 UMASK = 0o022
-_LOCK_SECONDS = 30
-_FLOCK = "hhqqi4x"
 _DEFAULT_LEVEL = 6
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _MOST_DIGITS = 9
@@ -51,11 +43,12 @@ _MOST_DIGITS = 9
 class Target:
     """A repository; ``mode`` is one of MODES, ``settings`` the values of its config by section and key.
 
-    ``staging`` is for files on their way.
+    ``staging`` is for files on their way.  ``lock`` is to be had alone for refs and the summary; then what was written
+    stays, because refs name it.
     """
 
     def __init__(self, path: str, made: Sequence[str] = ()) -> None:
-        """Open a repository, and lock it against pruning.
+        """Open a repository, and share its lock, so that nobody prunes it.
 
         ``made`` is what :func:`~composefs_ostree.exporting.layout.lay_out` made of it.
         """
@@ -69,15 +62,8 @@ class Target:
             if self.mode not in MODES:
                 raise UnsupportedError.at(path, f"repositories of the mode {config.mode} cannot be written")
             self.settings = config.sections
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            with Naming(f"{path}/.lock"):
-                try:
-                    self._lock_fd = os.open(".lock", flags, 0o660, dir_fd=self.directories.top)
-                except OSError as error:
-                    if error.errno not in (errno.ELOOP, errno.EISDIR):
-                        raise
-                    raise self._bad_file(".lock", "it is not a regular file") from None
-            self._lock(fcntl.F_RDLCK)
+            self.lock = Lock(path, self.directories.top)
+            self.lock.share()
             self.read("config", MAX_CONFIG)  # until now, who made it could take it away again
         except FileNotFoundError:
             raise NotFoundError(f"{path} is no ostree repository", hint="run the command again", subject=path) from None
@@ -98,10 +84,10 @@ class Target:
     def _let_go(self) -> None:
         if self._made:
             with suppress(OSError, CorruptError):  # it has objects, or others work with it
-                self._try_to_lock(fcntl.F_WRLCK)
+                self.lock.try_alone()
                 if self.read("config", MAX_CONFIG) == self._config:  # else somebody has added a remote
                     take_away(self.path, self._made, self.directories)
-        os.close(self._lock_fd)
+        self.lock.close()
         self.directories.close()
 
     @property
@@ -208,31 +194,6 @@ class Target:
     def _bad_file(self, path: str, reason: str) -> CorruptError:
         where = f"{self.path}/{path}"
         return CorruptError.at(where, reason, hint="see what it is, and put it right")
-
-    def lock_exclusively(self) -> None:
-        """Be alone with refs and summary; what was written stays, because refs name it."""
-        self._lock(fcntl.F_UNLCK)
-        self._lock(fcntl.F_WRLCK)
-
-    def _lock(self, kind: int) -> None:
-        """Take the repository's lock as libostree does, and wait as long for it."""
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                self._try_to_lock(kind)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                if time.monotonic() > deadline:
-                    raise BusyError(
-                        f"{self.path} is locked by another program", hint="try again later", subject=self.path
-                    ) from None
-                time.sleep(0.1)
-            else:
-                return
-
-    def _try_to_lock(self, kind: int) -> None:
-        fcntl.fcntl(self._lock_fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
 
 
 def _is_count(text: str) -> bool:
