@@ -21,6 +21,7 @@ def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(directory))
     # The files that remotes name are here, and extensions are confined.
     monkeypatch.setenv("COMPOSEFS_EXT_READ", str(tmp_path_factory.getbasetemp()))
+    (tmp_path / "netrc").touch(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return directory

@@ -36,6 +36,22 @@ def test_none_is_read_where_it_is_dev_null(netrc: Path, monkeypatch: pytest.Monk
     assert netrc_problem() is None
 
 
+def test_one_that_is_named_and_not_there_is_told(netrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a server that wants a login would be all that speaks of it."""
+    missing = netrc.with_name("missing")
+    monkeypatch.setenv("NETRC", str(missing))
+    assert str(netrc_problem()).startswith(f"{missing}: not read, as it is not there")
+
+
+def test_a_variable_without_a_value_names_none(netrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then that in the home directory is read, if there is one."""
+    monkeypatch.setenv("NETRC", "")
+    monkeypatch.setenv("HOME", str(netrc.parent))
+    assert netrc_problem() is None
+    netrc.rename(netrc.with_name(".netrc")).chmod(0o644)
+    assert "others can read or change" in str(netrc_problem())
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
 def test_one_that_others_can_read_or_change_is_told(netrc: Path, mode: int) -> None:
     netrc.chmod(mode)

@@ -1,7 +1,8 @@
 """How requests are made, as options of curl: from the remote's settings, the user's limits and the environment.
 
 Credentials go to the hosts that the configuration names and to no other: not to the mirrors that a list names, nor to
-where a server redirects.  They are read from files, and neither they nor the options are ever shown.
+where a server redirects.  They are read from files, and neither they nor the options are ever shown.  What netrc has
+for a host libcurl gives to that host, wherever requests lead.
 """
 
 from __future__ import annotations
@@ -225,13 +226,14 @@ def _proxy_options(remote: Remote) -> CurlOptions:
 
 
 def netrc_problem() -> str | None:
-    """Return what the user should know of the netrc file: that it is not found, or others can read or write it."""
-    named = os.environ.get(NETRC, "/")
+    """Return what the user should know of the netrc file: that it is not read, or others can read or write it."""
+    named = os.environ.get(NETRC) or os.devnull
     if not os.path.isabs(named):
         return f"{named}: not read, as {NETRC} has to name its file by the absolute path"
     path = _netrc()
     if path is None:
-        return None
+        is_none = os.path.realpath(named) == os.devnull
+        return None if is_none else f"{named}: not read, as it is not there, or not for you to read (see {NETRC})"
     status = os.stat(path)
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o077:
         return f"{path}: others can read or change the passwords in it (chmod 600 {path})"
