@@ -217,6 +217,20 @@ def test_tls_through_a_proxy_that_wants_a_password(
         assert "hunter" not in said + refused
 
 
+@pytest.mark.parametrize(("whose", "beyond"), [("machine localhost", "-"), ("default", "Basic b3RoZXI6d29yZA==")])
+def test_which_login_goes_where(tmp_path: Path, target: Target, source: Path, whose: str, beyond: str) -> None:
+    """What the remote's file says goes to its host alone, in the place of what netrc has for it; ``default`` is all."""
+    (tmp_path / "netrc").write_text(f"{whose} login other password word\n")
+    (tmp_path / "secret").write_text("user:hunter2")
+    with nginx(tmp_path / "store", source) as store:
+        elsewhere = f"location /objects/ {{ return 302 {store.url.replace('localhost', '127.0.0.1')}$request_uri; }}"
+        with nginx(tmp_path / "nginx", source, elsewhere) as server:
+            remote(target, server.url, f"--set=http-basic-auth-file={tmp_path}/secret")
+            pulls(target, "o", BRANCH)
+            assert {line[6] for line in server.log()} == {"Basic dXNlcjpodW50ZXIy"}
+            assert {line[6] for line in store.log()} == {beyond}
+
+
 def test_paths_and_hosts_that_are_not_ascii(
     tmp_path: Path, target: Target, source: Path, certificates: Certificates
 ) -> None:
