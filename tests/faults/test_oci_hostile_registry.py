@@ -129,6 +129,28 @@ def test_a_broken_blob_goes_on_where_it_was(peer: Hostile) -> None:
     assert ranges == [None, f"bytes={cut}-"]
 
 
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_blob_of_unknown_length_goes_on_too(peer: Hostile, knows_ranges: bool) -> None:
+    digest, data = layer(peer)
+    cut = len(data) // 3
+
+    def unmeasured(handler: Handler) -> None:
+        begins = int(handler.headers.get("Range", "bytes=0-")[6:-1]) if knows_ranges else 0
+        is_first = len(peer.paths(f"/blobs/{digest}")) == 1
+        handler.send_response(206 if begins else 200)
+        if begins:
+            handler.send_header("Content-Range", f"bytes {begins}-{len(data) - 1}/{len(data)}")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data[begins : cut if is_first else len(data)])
+        handler.close_connection = True
+
+    peer.rule(f"/blobs/{digest}", unmeasured)
+    assert read(peer) == data
+    ranges = [headers.get("Range") for headers in peer.paths(f"/blobs/{digest}")]
+    assert ranges == [None, f"bytes={cut}-"]
+
+
 def test_a_registry_without_ranges_is_read_again(peer: Hostile) -> None:
     digest, data = layer(peer)
     peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data[:1_500_000], length=len(data)), times=1)

@@ -32,6 +32,7 @@ class BlobReader:
         self._size = size
         self._position = 0
         self._good_until = 0
+        self._ended_at = -1
         self._patience = client.patience()
         self._response: Response | None = None
         self._connect()
@@ -42,7 +43,7 @@ class BlobReader:
             response = self._response or self._connect()
             try:
                 data = response.read(size)
-                if not data and self._position < self._size and response.length is not None:
+                if not data and self._position < self._size and self._is_broken(response):
                     raise self._broken()
             except NetworkError as error:
                 self.close()
@@ -53,6 +54,15 @@ class BlobReader:
                 self._good_until = self._position
                 self._patience.reset()
             return data
+
+    def _is_broken(self, response: Response) -> bool:
+        """Tell whether an end that is too early is the connection's.
+
+        Of what has no length nobody can tell the first time; what ends there again has no more.
+        """
+        is_again = response.length is None and self._position == self._ended_at
+        self._ended_at = self._position
+        return not is_again
 
     def close(self) -> None:
         """Let go of the connection."""
