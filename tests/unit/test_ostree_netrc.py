@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ostree.remotes.settings import netrc_problem
+from composefs_ostree.remotes.credentials import netrc_problem
 
 
 @pytest.fixture

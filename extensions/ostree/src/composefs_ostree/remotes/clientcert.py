@@ -15,8 +15,8 @@ from composefs_ostree.remotes.failures import ANY_ALERT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from composefs_ostree.remotes.curl import CurlOptions
     from composefs_ostree.remotes.failures import Failure
-    from composefs_ostree.remotes.settings import CurlOptions
 
 __all__ = ["Handshake", "certificate_error"]
 

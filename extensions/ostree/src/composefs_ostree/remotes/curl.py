@@ -8,7 +8,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import pycurl
+
+    CurlOptions = tuple[tuple[int, Any], ...]
+    """Options of a request, by their numbers in curl, with their values."""
 else:
 
     def _load():

@@ -8,8 +8,9 @@ from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.blame import Blaming
 from composefs_ostree.fetching.transport import Fetch, fetched, is_page, read, read_all
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
+from composefs_ostree.remotes.credentials import netrc_problem
 from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport
-from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
+from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, settings_of
 from composefs_ostree.remotes.summaries import Summaries
 from composefs_ostree.remotes.urls import check_url
 
