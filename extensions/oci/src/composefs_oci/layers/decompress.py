@@ -174,53 +174,55 @@ class _Frames:
 
     def __init__(self, blob: Compressed) -> None:
         self._blob = blob
-        self._walk = self._steps()
-        self._head = bytearray()
-        self._need = next(self._walk)
-        self._pass = 0
+        self._parser = self._parse()
+        self._header_size = next(self._parser)
+        self._header = bytearray()
+        """What has come of the next magic, descriptor, size or head of a block."""
+        self._skip = 0
+        """Bytes to pass over before it."""
         self._is_between = False
 
     @property
     def is_complete(self) -> bool:
         """Whether there was a frame at all, and no other has begun."""
-        return self._is_between and not self._head and not self._pass
+        return self._is_between and not self._header and not self._skip
 
     def read(self, size: int) -> bytes:
         """Return the next bytes of the blob; raise FormatError where a frame should begin and does not."""
         data = self._blob.read(size)
         position = 0
         while position < len(data):
-            if self._pass:
-                step = min(self._pass, len(data) - position)
-                self._pass -= step
+            if self._skip:
+                step = min(self._skip, len(data) - position)
+                self._skip -= step
             else:
-                step = min(self._need - len(self._head), len(data) - position)
-                self._head += data[position : position + step]
-                if len(self._head) == self._need:
-                    number = int.from_bytes(self._head, "little")
-                    self._head.clear()
-                    self._need = self._walk.send(number)
+                step = min(self._header_size - len(self._header), len(data) - position)
+                self._header += data[position : position + step]
+                if len(self._header) == self._header_size:
+                    number = int.from_bytes(self._header, "little")
+                    self._header.clear()
+                    self._header_size = self._parser.send(number)
             position += step
         return data
 
-    def _steps(self) -> Generator[int, int, None]:
-        """Yield the number of bytes of the next header and get its value; what is to be passed over goes to _pass."""
+    def _parse(self) -> Generator[int, int, None]:
+        """Yield the number of bytes of the next header and get its value; what is to be passed over goes to _skip."""
         while True:
             magic = yield 4
             self._is_between = False
             if magic >> 4 == _SKIPPABLE >> 4:
-                self._pass = yield 4
+                self._skip = yield 4
             elif magic == _MAGIC:
                 descriptor = yield 1
                 is_single = descriptor >> 5 & 1
                 fields = (0, 1, 2, 4)[descriptor & 3] + (is_single, 2, 4, 8)[descriptor >> 6]
-                self._pass = fields if is_single else fields + 1
+                self._skip = fields if is_single else fields + 1
                 is_last = 0
                 while not is_last:
                     header = yield 3
                     is_last = header & 1
-                    self._pass = 1 if header >> 1 & 3 == 1 else header >> 3
-                self._pass += 4 * (descriptor >> 2 & 1)
+                    self._skip = 1 if header >> 1 & 3 == 1 else header >> 3
+                self._skip += 4 * (descriptor >> 2 & 1)
             else:
                 where = self._blob.where
                 raise FormatError.at(where, "something else follows the zstd data", hint=AGAIN)
