@@ -41,6 +41,8 @@ def test_a_trace_does_without_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Bars in kinds(Settings())
     assert kinds(Settings(trace=True)) == {Messages, Trace, Output}
     assert kinds(Settings(trace=True, progress="bar")) == {Messages, Trace, Output}
+    assert kinds(Settings(trace=True, progress="plain")) == {Messages, Lines, Trace, Output}
+    assert kinds(Settings(trace=True, progress="json")) == {JsonLines, Trace, Output}
     assert Bars not in kinds(Settings(verbosity=-1))
 
 
@@ -83,6 +85,16 @@ def test_lines_say_start_and_end_and_not_every_step(
         "fetching: done 2.0 KiB/2.0 KiB",
         "b: skipped",
     ]
+
+
+def test_lines_tell_now_and_then_how_far_it_is(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("composefs.cli.sinks.LINE_EVERY", 0.0)
+    lines = Lines()
+    for done in range(3):
+        lines.progress(Progress("a", "progress", done, 3))
+    assert capfd.readouterr().err == "a: 0/3\na: 1/3\na: 2/3\n"
 
 
 def test_lines_forget_invented_ids() -> None:
@@ -128,6 +140,68 @@ def test_tracing_is_known_before_anything_is_formatted(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == '-> {"method": "run"}\n'
 
 
+def wait_for_bars() -> None:
+    """Return when they have appeared, which they do in a thread of their own."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+
+
+class Screen:
+    """What a terminal would show of bars."""
+
+    def __init__(self, *_arguments: object, **_options: object) -> None:
+        self.bars: dict[int, tuple[object, ...]] = {}
+        self.added = 0
+        self.is_shown = False
+
+    def start(self) -> None:
+        self.is_shown = True
+
+    def stop(self) -> None:
+        self.is_shown = False
+
+    def add_task(self, *_arguments: object, **_options: object) -> int:
+        self.added += 1
+        return self.added
+
+    def remove_task(self, number: int) -> None:
+        del self.bars[number]
+
+    def update(self, number: int, *, description: str, total: int, completed: int, count: str) -> None:
+        self.bars[number] = (description, completed, total, count)
+
+
+def test_bars_go_with_their_work_and_for_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screens: list[Screen] = []
+    monkeypatch.setattr("rich.progress.Progress", lambda *_, **__: screens.append(Screen()) or screens[-1])
+    monkeypatch.setattr(sinks, "BARS_AFTER", 0.0)
+    monkeypatch.setattr(sinks, "MOST_BARS", 2)
+    bars = Bars(0)
+    bars.progress(Progress("a", "started", label="first"))
+    wait_for_bars()
+    bars.progress(Progress("b", "progress", 1, 4))
+    bars.progress(Progress("c", "started"))  # for which there is no room
+    bars.progress(Progress("b", "progress", 2, 4))
+    [screen] = screens
+    assert list(screen.bars.values()) == [("first", 0, None, ""), ("b", 2, 4, "2/4")]
+    bars.progress(Progress("a", "done"))
+    bars.progress(Progress("b", "skipped"))
+    bars.progress(Progress("c", "done"))
+    assert screen.bars == {}
+    bars.progress(Progress("d", "progress", 1))
+    bars.log("info")  # which is not shown
+    assert (screen.is_shown, list(screen.bars.values())) == (True, [("d", 1, None, "1")])
+    for make_room in (lambda: bars.log("warning"), bars.output, bars.close):
+        make_room()
+        assert not screens[-1].is_shown
+        bars.progress(Progress("d", "progress", 2))
+        wait_for_bars()
+        assert (screens[-1].is_shown, list(screens[-1].bars.values())) == (True, [("d", 2, None, "2")])
+    assert len(screens) == 4
+    bars.close()
+
+
 @pytest.mark.parametrize(
     ("lacking", "error"),
     [
@@ -149,9 +223,7 @@ def test_work_goes_on_without_what_a_bar_takes(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("threading.excepthook", fallen.append)
     bars = Bars(0)
     bars.progress(Progress("a", "started"))
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join()
+    wait_for_bars()
     bars.progress(Progress("a", "done"))
     bars.close()
     assert refused
