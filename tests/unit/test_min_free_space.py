@@ -63,6 +63,21 @@ def test_a_large_file_counts_before_it_is_copied(tmp_path: Path, monkeypatch: py
         assert repository.objects.store_fd(large.fileno()).size == 1 << 20
 
 
+def test_small_files_count_each_but_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = populate(tmp_path / "repo")
+    (tmp_path / "small").write_bytes(bytes(BLOCK))
+    with Repository.open(made.path, writable=True) as repository, (tmp_path / "small").open("rb") as small:
+        disk(monkeypatch, blocks=1000, free=10)
+        before = made.ids()
+        with pytest.raises(NoSpaceError, match=f"only {10 * BLOCK} bytes are free"):
+            repository.objects.store_fd(small.fileno())
+        assert made.ids() == before
+        disk(monkeypatch, blocks=1000, free=11)
+        assert repository.objects.store_fd(small.fileno()).stored in ("copied", "reflinked")
+        disk(monkeypatch, blocks=1000, free=0)
+        assert repository.objects.store_fd(small.fileno()).stored == "present"
+
+
 def test_a_full_disk_can_be_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = populate(tmp_path / "repo")
     disk(monkeypatch, blocks=1000, free=0)

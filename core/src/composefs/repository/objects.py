@@ -271,6 +271,7 @@ class Objects:
         object_id = fsverity.digest_bytes(data, self.algorithm).hex()
         if self.size(object_id) == size and self._is_intact(object_id, size, fd):
             return Stored(object_id, size, "present")
+        self._store.require_space(size, "storing an object")
         with NewFile(self._store.scratch, OBJECT_MODE) as new:
             if clone(fd, new.fd):  # the file may have changed since
                 object_id, size = fsverity.digest_fd(new.fd, self.algorithm).hex(), os.fstat(new.fd).st_size
