@@ -222,7 +222,7 @@ def test_a_redirect_to_a_host_that_refuses(tmp_path: Path, target: Target, sourc
         there = other.url.replace("://", "://user:word@")
         server.fault("*.filez", Fault(status=302, headers=(("Location", f"{there}/file?key=word"),)))
         for fault, said in (
-            (Fault(status=401), "access refused (HTTP status 401) ("),
+            (Fault(status=401), "access refused (HTTP status 401) (no login of a remote's file goes to where a "),
             (Fault(status=500), "HTTP status 500 (3 attempts) ("),
             (Fault(close=True), "Empty reply from server (3 attempts) ("),
         ):
@@ -235,7 +235,16 @@ def test_a_redirect_to_a_host_that_refuses(tmp_path: Path, target: Target, sourc
         server.fault("*.filez", Fault(status=302, headers=(("Location", "/nowhere"),)))
         server.fault("/nowhere", Fault(status=401))
         told = the_error("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=6)
-        assert ".filez: access refused (HTTP status 401) (" in told
+        assert ".filez: access refused (HTTP status 401) (the server wants to know who you are: " in told
+
+
+def test_a_server_that_refuses_a_commit(target: Target, source: Path) -> None:
+    """It may be one that says so of what is not there, or one that wants a login."""
+    with serve(source) as server:
+        server.fault("*.commit", Fault(status=403))
+        told = the_error("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=3)
+    assert ".commit: the repository does not have the commit " in told
+    assert " or be refused to you; " in told
 
 
 def registry_files(directory: Path) -> Path:

@@ -62,6 +62,7 @@ _STATUS_HINTS = {
     _TOO_MANY: "the server has had too many requests; try again later",
     _LOGIN_WANTED: "the network wants a login: open any web page in a browser",
 }
+_ELSEWHERE = "no login of a remote's file goes to where a server redirects: give that URL, or use a netrc file"
 _PROXY_HINT = "see the remote's proxy setting, or https_proxy, http_proxy, all_proxy and no_proxy in the environment"
 _OVER_PROXY = "over proxy"
 _UNUSABLE_PROXY = "Unsupported proxy"
@@ -201,7 +202,7 @@ class Failure(NamedTuple):
         return NetworkError.at(
             where,
             f"{behind}{said.format(status)}{attempts}{wait}",
-            hint=_STATUS_HINTS.get(status, other) + more,
+            hint=_ELSEWHERE if behind and status == _UNAUTHORIZED else _STATUS_HINTS.get(status, other) + more,
             retryable=status in _PASSING_STATUS,
         )
 
