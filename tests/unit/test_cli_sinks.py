@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 
 import pytest
+from rich.console import Console
 
 from composefs.cli import sinks
 from composefs.cli.settings import Settings
@@ -200,6 +202,19 @@ def test_bars_go_with_their_work_and_for_a_line(monkeypatch: pytest.MonkeyPatch)
         assert (screens[-1].is_shown, list(screens[-1].bars.values())) == (True, [("d", 2, None, "2")])
     assert len(screens) == 4
     bars.close()
+
+
+def test_a_label_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rich would take for colours, too: it is a path or an extension's."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=200)
+    monkeypatch.setattr("rich.console.Console", lambda **_: console)
+    monkeypatch.setattr(sinks, "BARS_AFTER", 0.0)
+    bars = Bars(0)
+    bars.progress(Progress("a", "started", label="/srv/[/x] [red]tree"))
+    wait_for_bars()
+    bars.close()
+    assert "/srv/[/x] [red]tree" in shown.getvalue()
 
 
 @pytest.mark.parametrize(
