@@ -89,8 +89,8 @@ def fetch_commit(core: Core, transport: Transport, commit_id: bytes, limit: int)
     if data is None:
         raise NotFoundError(
             f"{where}: the repository does not have the commit {commit_id.hex()}",
-            hint="it may have been deleted, be on its way there, or be refused to you; pull its ref, try again later, or "
-            "give the remote a login",
+            hint="it may have been deleted, be on its way there, or be refused to you; "
+            "pull its ref, try again later, or give the remote a login",
             subject=commit_id.hex(),
         )
     with Blaming(where):
