@@ -143,6 +143,16 @@ def test_import_image_refuses_what_is_none(made: Populated) -> None:
     assert not os.path.lexists(made.path / "images/refs/os/2")
 
 
+def test_import_image_of_mkcomposefs_into_sha512(made: Populated, tmp_path: Path) -> None:
+    """It is not told to make the image as it was made."""
+    other = tmp_path / "other"
+    cfsctl("init", "--insecure", other)
+    with made.object(made.inner).open("rb") as image:
+        told = cfsctl("--repo", other, "import-image", "os/2", stdin=image, status=5).stderr
+    assert "a sha256 digest among sha512 digests" in told
+    assert "(here digests are of sha512, and mkcomposefs makes images with those of sha256: give a dump to `cfs" in told
+
+
 def test_import_image_wants_the_objects(made: Populated, target: Path) -> None:
     with made.object(made.inner).open("rb") as image:
         failed = cfsctl("--repo", target, "import-image", "os/2", stdin=image, status=5)

@@ -12,6 +12,7 @@ from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.imagefacts import show_stored
 from composefs.cli.named import hinting
 from composefs.cli.settings import Settings, pass_settings
+from composefs.digest import SHA256
 from composefs.errors import Doing, FormatError, TooLargeError, UsageError
 from composefs.linux.closing import Descriptor
 
@@ -43,6 +44,9 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
     with settings.open_repository(writable=True) as repository:
         stored = repository.images.put(_pieces())
         hint = "make it with mkcomposefs, or give the dump to `cfsctl create-image --from-dump -` instead"
+        if repository.algorithm is not SHA256:
+            digests = f"here digests are of {repository.algorithm}, and mkcomposefs makes images with those of sha256"
+            hint = f"{digests}: give a dump to `cfsctl create-image --from-dump -` instead"
         with hinting(FormatError, hint), Descriptor(repository.images.open(stored.id)) as fd, Image.open(fd) as image:
             version = image.version
             read_tree(image, repository.images.rules)  # symlinks and small files too
