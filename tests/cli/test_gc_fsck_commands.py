@@ -66,6 +66,8 @@ def test_gc(made: Populated) -> None:
     pruned = "Pruned symlinks: 0 images, 1 streams\n"
     assert cfsctl("--repo", made.path, "-v", "gc").stdout == f"stream old\n{told}{removed}{pruned}"
     assert cfsctl("--repo", made.path, "gc").stdout == "Objects: 0 removed (0 bytes)\n"
+    cfsctl("--repo", made.path, "ref", "remove", "--image", "os/1")
+    assert cfsctl("--repo", made.path, "gc").stdout.endswith("\nPruned symlinks: 1 images, 0 streams\n")
 
 
 def test_gc_lists_to_somebody_who_has_gone(made: Populated) -> None:

@@ -291,6 +291,7 @@ def test_a_kernel_without_data_only_layers(
         (errno.ENODEV, UnsupportedError, "modprobe erofs"),
         (errno.EPERM, PermissionDeniedError, "run as root"),
         (errno.EINVAL, UnsupportedError, ""),
+        (errno.ENOSYS, UnsupportedError, "lacks this system call"),  # so that FUSE is tried
         (errno.ENOMEM, ComposefsError, ""),
     ],
 )
