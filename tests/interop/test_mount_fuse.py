@@ -156,14 +156,16 @@ def test_a_mount_point_that_a_descriptor_leads_to(repository: Path, mountpoints:
 @pytest.mark.parametrize("signal", ["TERM", "HUP", "INT"])
 def test_a_signal_unmounts(repository: Path, mountpoints: list[Path], signal: str) -> None:
     server = subprocess.Popen(
-        [CFSCTL, "--repo", repository, "mount", "--fuse=yes", "--foreground", "refs/it", mountpoints[0]]
+        [CFSCTL, "--repo", repository, "mount", "--fuse=yes", "--foreground", "refs/it", mountpoints[0]],
+        stderr=subprocess.PIPE,
     )
     try:
         while not os.path.ismount(mountpoints[0]):
             assert server.poll() is None
             time.sleep(0.02)
         subprocess.run(["kill", f"-{signal}", str(server.pid)], check=True)
-        server.wait(timeout=TIMEOUT)
+        _, told = server.communicate(timeout=TIMEOUT)
+        assert (told, server.returncode) == (b"", 0)
         assert not os.path.ismount(mountpoints[0])
     finally:
         server.kill()

@@ -29,6 +29,8 @@ __all__ = ["FuseImage", "serve"]
 _DEVICE = "/dev/fuse"
 _FOREVER = 86400
 """Seconds for which the kernel need not ask again."""
+_STOPPED = {7, 8}
+"""What fuse_main of libfuse 3 returns for a mount that stood and that a signal has ended; 7 in older versions."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,7 +183,8 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
     try:
         mfusepy.FUSE(image, where, foreground=foreground, **options)
     except RuntimeError as error:
-        raise UnsupportedError(f"mounting at {mountpoint} with FUSE failed", hint=_lacking(mountpoint)) from error
+        if _STOPPED.isdisjoint(error.args):
+            raise UnsupportedError(f"mounting at {mountpoint} with FUSE failed", hint=_lacking(mountpoint)) from error
     finally:
         image.close()
 
