@@ -121,7 +121,9 @@ class Failure(NamedTuple):
         """Return what a handle tells of its transfer, which ended so."""
         status = handle.getinfo(pycurl.RESPONSE_CODE)
         proxy_status = 0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE)
-        last = _place(handle.getinfo_raw(pycurl.EFFECTIVE_URL).decode("ascii", "replace"))
+        last = ""
+        if handle.getinfo(pycurl.REDIRECT_COUNT):  # of a URL that curl rejects it has none, and raises an error
+            last = _place(handle.getinfo_raw(pycurl.EFFECTIVE_URL).decode("utf-8", "replace"))
         return cls(
             where,
             "" if last.lower() == _place(where).lower() else last,
