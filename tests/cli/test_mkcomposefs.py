@@ -63,6 +63,19 @@ def test_standard_input_and_output(dump: Path, tmp_path: Path) -> None:
     assert piped.stderr == b""
 
 
+def test_what_becomes_of_an_image_that_nobody_takes(dump: Path) -> None:
+    command = [MKCOMPOSEFS, "--from-file", dump, "-"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"mkcomposefs: writing to standard output: No space left on device (")
+
+
 def test_a_terminal_gets_no_image(dump: Path) -> None:
     ours, theirs = pty.openpty()
     try:

@@ -95,7 +95,13 @@ def _run(arguments: argparse.Namespace) -> None:
         from composefs.fsverity import digest_parts
 
         digest = digest_parts(pieces, SHA256).hex()
-    if image is not None:
+    if image == "-":
+        from composefs.cli.output import write, write_piece
+
+        for piece in pieces:
+            write_piece(piece)
+        write(b"")
+    elif image is not None:
         with Doing(f"writing {image}", partial(from_os_error, absent="make its directory first")):
             _write(image, pieces)
     if digest is not None:
@@ -181,9 +187,6 @@ def _into_store(path: str, scan: Callable[[Callable[[int], str]], Tree]) -> Tree
 
 def _write(image: str, pieces: list[bytes]) -> None:
     """Write the image; a regular file gets its name when it is whole."""
-    if image == "-":
-        _write_all(sys.stdout.fileno(), pieces)
-        return
     image = os.path.realpath(image)
     try:
         mode = os.stat(image).st_mode
@@ -193,14 +196,16 @@ def _write(image: str, pieces: list[bytes]) -> None:
         with Descriptor(os.open(image, os.O_WRONLY | os.O_CLOEXEC)) as fd:
             _write_all(fd, pieces)
         return
-    from composefs.linux.files import NewFile, sync_directory
+    from composefs.linux.files import NewFile, sync_directory, sync_file_system
 
     umask = os.umask(0)
     os.umask(umask)
     place = os.open(os.path.dirname(image), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with Descriptor(place) as directory, NewFile(directory, 0o666 & ~umask) as new:
         _write_all(new.fd, pieces)
-        os.fsync(new.fd)  # or a power cut might leave neither this image nor the one that it replaces
+        # Or a power cut might leave neither this image nor the one that it replaces.  What has no name yet, btrfs' fsync(2)
+        # passes over.
+        sync_file_system(new.fd)
         new.replace(directory, os.path.basename(image))
         sync_directory(directory)
 

@@ -79,10 +79,7 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
         return fail(program, f"{error.message} (see {program} --help)", wrong_usage)
     except ComposefsError as error:
         return fail(program, error.told)
-    except BrokenPipeError:
-        from composefs.cli.output import settle
-
-        settle()
+    except BrokenPipeError:  # nothing is buffered any more
         return _BROKEN_PIPE
     except (MemoryError, ImportError) as error:
         if (failure := out_of_memory(error)) is None:
