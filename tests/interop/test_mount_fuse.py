@@ -207,6 +207,25 @@ def test_who_has_no_loop_devices_gets_fuse(repository: Path, mountpoints: list[P
     assert done.stderr.endswith("(there are no loop devices in /dev; a container must be given them)\n")
 
 
+def test_what_fuse_cannot_do_is_not_left_out(repository: Path, mountpoints: list[Path], tmp_path: Path) -> None:
+    """Where the kernel does not mount the image, as in a container that forbids it."""
+    lacking = ("-qqq", "-o", tmp_path / "log", "-e", "trace=fsopen", "-e", "inject=fsopen:error=ENOSYS")
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    with subprocess.Popen(["unshare", "--user", "sleep", "1h"]) as sleeper:
+        namespace = Path(f"/proc/{sleeper.pid}/ns/user")
+        try:
+            while namespace.readlink() == Path("/proc/self/ns/user").readlink():
+                assert sleeper.poll() is None
+            for options in (("--upperdir", tmp_path / "upper", "--workdir", tmp_path / "work"), ("--idmap", namespace)):
+                command = (CFSCTL, "--repo", repository, "mount", *options, "refs/it", mountpoints[0])
+                told = run(peers.require("strace"), *lacking, *command, status=9).stderr
+                assert "trying FUSE" not in told
+                assert not os.path.ismount(mountpoints[0])
+        finally:
+            sleeper.kill()
+
+
 def test_others_read_what_the_modes_let_them(repository: Path, mountpoints: list[Path]) -> None:
     cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0])
     # From a working directory, as the way there is root's alone.
