@@ -203,8 +203,8 @@ def _write(image: str, pieces: list[bytes]) -> None:
     place = os.open(os.path.dirname(image), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with Descriptor(place) as directory, NewFile(directory, 0o666 & ~umask) as new:
         _write_all(new.fd, pieces)
-        # Or a power cut might leave neither this image nor the one that it replaces.  What has no name yet, btrfs' fsync(2)
-        # passes over.
+        # Or a power cut might leave neither this image nor the one that it replaces.  The fsync(2) of btrfs passes over
+        # what has no name yet.
         sync_file_system(new.fd)
         new.replace(directory, os.path.basename(image))
         sync_directory(directory)

@@ -200,4 +200,4 @@ def put_in_place(root: int, name: Callable[[int, str], None]) -> None:
     for directory in ("objects", "streams", "images"):
         os.close(open_or_make_directory(directory, root))
     name(root, META)
-    sync_file_system(root)  # after fsync(2) btrfs might have the file without its fs-verity (verity.enable)
+    sync_file_system(root)  # after fsync(2) btrfs might have the file without its fs-verity's digest (verity.enable)
