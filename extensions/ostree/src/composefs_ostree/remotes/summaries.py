@@ -67,14 +67,16 @@ class Summaries:
         self._selection = None if remote is None else remote.selection
         self._is_near = is_near
         self._metalink = metalink
-        self._whole: tuple[bytes | None] | None = None
+        self._whole: bytes | None = None
+        self._is_whole_known = False
         self._subsets: Subsets | None = None
 
     def whole(self) -> bytes | None:
         """Return the summary, None if there is none and none is needed."""
-        if self._whole is None:
-            self._whole = (self._files.obtain(_SUMMARY, self._fetch_whole),)
-        return self._whole[0]
+        if not self._is_whole_known:
+            self._whole = self._files.obtain(_SUMMARY, self._fetch_whole)
+            self._is_whole_known = True
+        return self._whole
 
     def heading(self) -> bytes | None:
         """Return a summary with the repository's metadata, and no refs if the index made fetching them needless."""

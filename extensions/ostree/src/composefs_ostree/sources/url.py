@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.stage import SmallContents
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
+    from composefs_ostree.remotes.metalink import Metalink
     from composefs_ostree.remotes.mirrors import Mirrored
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.signatures.policy import Options
@@ -81,25 +82,17 @@ class UrlSource:
         """Find the mirrors and read the config; raise NotFoundError, NetworkError or UnsupportedError."""
         if problem := netrc_problem():
             core.log("warning", problem)
-        metalink = None
-        if self._metalink is not None:
-            from composefs_ostree.remotes.metalink import MAX_METALINK, parse_metalink
-
-            data, where = self._read(core, self._metalink, MAX_METALINK)
-            with Blaming(where):
-                metalink = parse_metalink(data)
-            urls: Sequence[str] = metalink.urls
-        else:
-            urls = self._listed(core, self._url)
+        metalink = self._read_metalink(core)
+        urls = self._listed(core, self._url) if metalink is None else metalink.urls
         connections = self._shares.metadata
         own = connections if self._contenturl is None else 1  # for a few files
-        metadata, self._content = self._opened(core, urls, own, has_config=True)
+        metadata, self._content = self._reach(core, urls, own, has_config=True)
         transport: Transport = metadata
         if self._contenturl is not None:
             from composefs_ostree.remotes.mirrors import Routed
 
             urls = self._listed(core, self._contenturl)
-            content, self._content = self._opened(core, urls, connections, has_config=False)
+            content, self._content = self._reach(core, urls, connections, has_config=False)
             transport = Routed(metadata, content)
         self._summary = transport.where("summary")
         self.summaries = Summaries(
@@ -107,7 +100,16 @@ class UrlSource:
         )
         return transport
 
-    def _opened(
+    def _read_metalink(self, core: Core) -> Metalink | None:
+        if self._metalink is None:
+            return None
+        from composefs_ostree.remotes.metalink import MAX_METALINK, parse_metalink
+
+        data, where = self._read(core, self._metalink, MAX_METALINK)
+        with Blaming(where):
+            return parse_metalink(data)
+
+    def _reach(
         self, core: Core, urls: Sequence[str], connections: int, *, has_config: bool
     ) -> tuple[HttpTransport | Mirrored, Mirrors]:
         """Return a transport to places that have the same files, and these places in the order in which to ask them.
@@ -122,15 +124,15 @@ class UrlSource:
             core.log("warning", line)
 
         transports = going_to(urls)
-        check = _check_config if has_config else _check_answer
         fetches = [Fetch("config", MAX_CONFIG, is_needed=has_config) for _ in urls]
         if len(urls) == 1:
             if has_config:
                 read_all(core, transports[0], fetches)
-                check(transports[0], fetches[0])
+                _check_config(transports[0], fetches[0])
             return transports[0], Mirrors(urls)
         from composefs_ostree.remotes.answering import Search
 
+        check = _check_config if has_config else _check_answer
         prompt, late = Search(core, transports, fetches, check, self._settings.patience).run()
         mirrors = Mirrors([urls[number] for number in (*prompt, *late)], len(late))
         ready = [transports[number] for number in prompt]
