@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from composefs.errors import from_os_error
+from composefs.systemerrors import from_os_error
 from composefs_ext.errors import from_exception
 
 

@@ -18,11 +18,17 @@ from time import monotonic
 from typing import Literal, NamedTuple
 
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, ConflictError, FormatError, NotFoundError, from_os_error
+from composefs.errors import (
+    ComposefsError,
+    ConflictError,
+    FormatError,
+    NotFoundError,
+)
 from composefs.fsverity import digest_fd
 from composefs.linux.closing import Closing
 from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.linux.files import open_file, xattr_names
+from composefs.systemerrors import from_os_error
 from composefs.tree import NO_XATTRS, Node, Tree, collection_paused, object_path
 
 __all__ = ["ScanOptions", "no_such_directory", "scan_directory"]

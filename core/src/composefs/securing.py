@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from composefs.errors import BusyError, CorruptError, Doing, UnsupportedError
+from composefs.errors import BusyError, CorruptError, UnsupportedError
 from composefs.graph import read_stock
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
@@ -17,6 +17,7 @@ from composefs.repository import Repository
 from composefs.repository.metafile import META
 from composefs.repository.objects import listed
 from composefs.repository.sealing import seal
+from composefs.systemerrors import Doing
 
 __all__ = ["enable_verity"]
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from composefs.cli.output import write, write_piece
 from composefs.cli.standalone import Parser, at_work, fail, given_path, run
-from composefs.errors import ComposefsError, Doing, UsageError, from_os_error
+from composefs.errors import ComposefsError, UsageError
 from composefs.linux.closing import Descriptor
+from composefs.systemerrors import Doing, from_os_error
 
 if TYPE_CHECKING:
     from composefs.cli.progress import Reporting

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from composefs import dumpfile
-from composefs.errors import FormatError, NotFoundError, TooLargeError, from_os_error
+from composefs.errors import FormatError, NotFoundError, TooLargeError
+from composefs.systemerrors import from_os_error
 
 if TYPE_CHECKING:
     from composefs.digest import Algorithm

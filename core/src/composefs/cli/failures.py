@@ -20,9 +20,8 @@ from composefs.errors import (
     NotFoundError,
     UnsupportedError,
     UsageError,
-    from_os_error,
-    out_of_memory,
 )
+from composefs.systemerrors import from_os_error, out_of_memory
 
 __all__ = ["PROGRAM", "failure_of", "report"]
 

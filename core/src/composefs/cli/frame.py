@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from composefs.cli.output import line
-from composefs.errors import ComposefsError, NotFoundError, UsageError, from_os_error
+from composefs.errors import ComposefsError, NotFoundError, UsageError
+from composefs.systemerrors import from_os_error
 from composefs.tuples import NamedTuple
 
 __all__ = ["Command", "Example", "Group", "Option", "Path", "Seconds", "json_option", "option"]

@@ -16,8 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from composefs.cli.standalone import Parser, at_work, given_path, run
-from composefs.errors import Doing, UsageError, from_os_error
+from composefs.errors import UsageError
 from composefs.linux.closing import Descriptor
+from composefs.systemerrors import Doing, from_os_error
 
 if TYPE_CHECKING:
     from composefs.tree import Tree

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from composefs.cli.standalone import Parser, given_path, run
-from composefs.errors import ComposefsError, Doing, UsageError
+from composefs.errors import ComposefsError, UsageError
+from composefs.systemerrors import Doing
 
 if TYPE_CHECKING:
     from composefs.mount import Options

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from composefs.cli.text import escaped, one_line, printable, size_text
-from composefs.errors import ComposefsError, UsageError, from_os_error
+from composefs.errors import ComposefsError, UsageError
+from composefs.systemerrors import from_os_error
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from composefs.cli import ctrl_c
-from composefs.errors import ComposefsError, UsageError, out_of_memory
+from composefs.errors import ComposefsError, UsageError
+from composefs.systemerrors import out_of_memory
 
 if TYPE_CHECKING:
     from composefs.cli.progress import Reporting

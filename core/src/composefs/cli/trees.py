@@ -18,8 +18,9 @@ import click
 from composefs.cli.frame import Path
 from composefs.cli.progress import Reporting
 from composefs.digest import Algorithm
-from composefs.errors import Doing, FormatError, UsageError
+from composefs.errors import FormatError, UsageError
 from composefs.linux.files import open_file
+from composefs.systemerrors import Doing
 from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, filter_xattrs, no_usr, propagate_usr_to_root
 
 if TYPE_CHECKING:

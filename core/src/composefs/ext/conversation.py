@@ -22,7 +22,6 @@ from composefs.errors import (
     TooLargeError,
     UnsupportedError,
     UsageError,
-    from_os_error,
 )
 from composefs.ext.channel import Channel
 from composefs.ext.context import Context
@@ -34,6 +33,7 @@ from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.errors import METHOD_NOT_FOUND, from_wire, to_wire
 from composefs.protocol.params import shown
 from composefs.protocol.wire import JSONValue, Message
+from composefs.systemerrors import from_os_error
 
 if TYPE_CHECKING:
     from composefs.ext.calls import Call

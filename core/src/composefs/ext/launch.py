@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from composefs.errors import Doing, PermissionDeniedError, UsageError, without_proc
+from composefs.errors import PermissionDeniedError, UsageError
 from composefs.ext.account import Account, account_of
 from composefs.ext.cache import cache_directory
 from composefs.ext.commandline import CommandLine
@@ -25,6 +25,7 @@ from composefs.ext.process import USER_STDIN, USER_STDOUT, Ended, Process, Progr
 from composefs.ext.reach import reach_of
 from composefs.protocol.limits import Limits
 from composefs.repository.staging import Staging
+from composefs.systemerrors import Doing, without_proc
 from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 
-from composefs.errors import LOST_PROCESS, ExtensionError, not_started
+from composefs.errors import ExtensionError
 from composefs.ext.account import Account
 from composefs.linux.landlock import Ruleset
 from composefs.linux.prctl import drop_capabilities, end_with_parent, set_child_subreaper, set_no_new_privileges
 from composefs.linux.seccomp import give_up_hard_links
+from composefs.systemerrors import LOST_PROCESS, not_started
 from composefs.tuples import NamedTuple
 
 __all__ = ["USER_STDIN", "USER_STDOUT", "Ended", "Process", "Program", "children", "spawn"]

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from composefs import fsverity
-from composefs.errors import LOST_PROCESS, ComposefsError, InputOutputError, ShortageError, from_os_error, not_started
+from composefs.errors import ComposefsError, InputOutputError, ShortageError
 from composefs.graph import Problem, Stock
 from composefs.linux import verity
 from composefs.linux.closing import Closing
@@ -25,6 +25,7 @@ from composefs.linux.files import open_file
 from composefs.linux.forks import Forks
 from composefs.repository import Repository
 from composefs.repository.names import object_name
+from composefs.systemerrors import LOST_PROCESS, from_os_error, not_started
 
 __all__ = ["check_object", "check_objects"]
 

@@ -18,9 +18,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from composefs.errors import LOST_PROCESS, ComposefsError, Doing, InputOutputError, error_of_kind, not_started
+from composefs.errors import ComposefsError, InputOutputError, error_of_kind
 from composefs.linux.closing import Closing
 from composefs.linux.forks import Forks
+from composefs.systemerrors import LOST_PROCESS, Doing, not_started
 
 __all__ = ["IN_FLIGHT", "FilePool"]
 

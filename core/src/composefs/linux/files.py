@@ -12,9 +12,10 @@ import os
 import stat
 from collections.abc import Iterator
 
-from composefs.errors import Doing, NotFoundError, from_os_error
+from composefs.errors import NotFoundError
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.locks import lock
+from composefs.systemerrors import Doing, from_os_error
 
 __all__ = [
     "NewFile",

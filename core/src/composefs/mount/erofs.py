@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterator, Sequence
 
 from composefs.erofs.layout import COMPOSEFS_HAS_ACL, COMPOSEFS_MAGIC, HEADER
-from composefs.errors import Doing, FormatError
+from composefs.errors import FormatError
 from composefs.linux import mountapi
 from composefs.linux.files import random_name, temporary_place
 from composefs.linux.loop import loop_device
 from composefs.mount.failure import failure
+from composefs.systemerrors import Doing
 
 __all__ = ["mounted_erofs"]
 

@@ -6,7 +6,8 @@ import errno
 import os
 from collections.abc import Sequence
 
-from composefs.errors import ComposefsError, PermissionDeniedError, UnsupportedError, from_os_error, without_proc
+from composefs.errors import ComposefsError, PermissionDeniedError, UnsupportedError
+from composefs.systemerrors import from_os_error, without_proc
 
 __all__ = ["failure"]
 

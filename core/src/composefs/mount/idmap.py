@@ -7,9 +7,10 @@ import fcntl
 import os
 from collections.abc import Iterator
 
-from composefs.errors import Doing, UsageError
+from composefs.errors import UsageError
 from composefs.linux.files import opened
 from composefs.linux.ioctls import NS_GET_NSTYPE
+from composefs.systemerrors import Doing
 
 __all__ = ["user_namespace"]
 

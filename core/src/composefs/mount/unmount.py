@@ -8,8 +8,9 @@ import re
 import shutil
 import subprocess
 
-from composefs.errors import BusyError, NotFoundError, PermissionDeniedError, from_os_error
+from composefs.errors import BusyError, NotFoundError, PermissionDeniedError
 from composefs.linux import mountapi
+from composefs.systemerrors import from_os_error
 
 __all__ = ["unmount"]
 

@@ -13,9 +13,15 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from composefs.errors import CancelledError, Doing, ExistsError, TooLargeError, UsageError, from_os_error
+from composefs.errors import (
+    CancelledError,
+    ExistsError,
+    TooLargeError,
+    UsageError,
+)
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_file, write_all
+from composefs.systemerrors import Doing, from_os_error
 
 __all__ = ["READ_SIZE", "NewStaged", "StagedFiles"]
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from composefs.digest import Algorithm
-from composefs.errors import FormatError, ReadOnlyError, UnsupportedError, from_os_error
+from composefs.errors import FormatError, ReadOnlyError, UnsupportedError
 from composefs.linux.closing import Closing
 from composefs.linux.files import absolute
 from composefs.meta import Meta
@@ -22,6 +22,7 @@ from composefs.repository import metafile
 from composefs.repository.setup import init
 from composefs.repository.staging import sweep
 from composefs.repository.store import WRITABLE, Store, no_directory
+from composefs.systemerrors import from_os_error
 
 if TYPE_CHECKING:
     from pathlib import Path

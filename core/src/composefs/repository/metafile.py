@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from composefs.digest import ALGORITHMS, Algorithm, parse_id
-from composefs.errors import Doing, FormatError, NotFoundError, from_os_error
+from composefs.errors import FormatError, NotFoundError
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import (
@@ -27,6 +27,7 @@ from composefs.linux.files import (
 )
 from composefs.linux.locks import lock
 from composefs.meta import MAX_META_SIZE, Meta
+from composefs.systemerrors import Doing, from_os_error
 from composefs.tuples import NamedTuple
 
 __all__ = [

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from composefs import fsverity
-from composefs.errors import CancelledError, ComposefsError, CorruptError, from_os_error
+from composefs.errors import CancelledError, ComposefsError, CorruptError
 from composefs.repository.objects import Objects, Stored
+from composefs.systemerrors import from_os_error
 
 if TYPE_CHECKING:
     from composefs.repository.facade import Repository

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from typing import Literal
 
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, UnsupportedError, from_os_error
+from composefs.errors import (
+    ComposefsError,
+    CorruptError,
+    ExistsError,
+    NotFoundError,
+    UnsupportedError,
+)
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import NewFile, absolute, open_or_make_directory, random_name, sync_directory
@@ -19,6 +25,7 @@ from composefs.repository import metafile
 from composefs.repository.names import TEMPORARY_PREFIX
 from composefs.repository.staging import sweep
 from composefs.repository.store import no_directory
+from composefs.systemerrors import from_os_error
 
 __all__ = ["init", "reset"]
 

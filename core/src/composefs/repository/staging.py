@@ -12,10 +12,11 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from composefs.errors import ComposefsError, Doing
+from composefs.errors import ComposefsError
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.files import hold, open_directory, open_file, random_name, remove_tree, temporary_place
 from composefs.linux.locks import try_lock
+from composefs.systemerrors import Doing
 
 if TYPE_CHECKING:
     from composefs.repository.store import Store

@@ -9,13 +9,12 @@ from composefs.digest import Algorithm
 from composefs.errors import (
     ComposefsError,
     CorruptError,
-    Doing,
     NoSpaceError,
     NotFoundError,
     ReadOnlyError,
-    from_os_error,
 )
 from composefs.linux.files import open_directory, open_or_make_directory
+from composefs.systemerrors import Doing, from_os_error
 
 __all__ = ["RESERVE", "WRITABLE", "Store", "no_directory"]
 

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Self
 
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
-from composefs.errors import CorruptError, FormatError, from_os_error
+from composefs.errors import CorruptError, FormatError
 from composefs.paths import shown
 from composefs.splitstream.frame import open_frame
 from composefs.splitstream.layout import (
@@ -24,6 +24,7 @@ from composefs.splitstream.layout import (
     NUMBER,
     PIECE,
 )
+from composefs.systemerrors import from_os_error
 
 __all__ = ["Reader"]
 

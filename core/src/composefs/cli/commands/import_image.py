@@ -13,8 +13,9 @@ from composefs.cli.imagefacts import show_stored
 from composefs.cli.named import hinting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.digest import SHA256
-from composefs.errors import Doing, FormatError, TooLargeError, UsageError
+from composefs.errors import FormatError, TooLargeError, UsageError
 from composefs.linux.closing import Descriptor
+from composefs.systemerrors import Doing
 
 __all__ = ["command"]
 

@@ -37,9 +37,10 @@ from composefs.erofs.layout import (
     SUPERBLOCK,
     SUPERBLOCK_START,
 )
-from composefs.errors import Doing, FormatError, TooLargeError
+from composefs.errors import FormatError, TooLargeError
 from composefs.linux.closing import Closing
 from composefs.linux.maps import map_file
+from composefs.systemerrors import Doing
 from composefs.tree import MAX_NAME, TYPE_MASK
 
 __all__ = ["Entries", "Image", "Inode", "count_names", "malformed"]

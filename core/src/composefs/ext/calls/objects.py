@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from itertools import chain, islice
 
-from composefs.errors import ComposefsError, Doing, TooLargeError, UsageError, from_os_error
+from composefs.errors import ComposefsError, TooLargeError, UsageError
 from composefs.ext.context import Context
 from composefs.linux.closing import Descriptor
 from composefs.linux.content import clone, copy
@@ -17,6 +17,7 @@ from composefs.protocol.params import check_id, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository.adoption import Adoption
 from composefs.repository.packs import Range, store_ranges
+from composefs.systemerrors import Doing, from_os_error
 
 __all__ = ["get", "has", "put"]
 

@@ -14,7 +14,12 @@ from functools import partial
 from itertools import chain
 from typing import BinaryIO
 
-from composefs.errors import CancelledError, NotFoundError, PermissionDeniedError, UsageError, from_os_error
+from composefs.errors import (
+    CancelledError,
+    NotFoundError,
+    PermissionDeniedError,
+    UsageError,
+)
 from composefs.ext.context import Context
 from composefs.protocol import SIZES
 from composefs.protocol.lists import check_integers
@@ -22,6 +27,7 @@ from composefs.protocol.params import boolean, check_id, content_type, one_of, s
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
 from composefs.splitstream import Parts, Reader, names_image
+from composefs.systemerrors import from_os_error
 
 __all__ = ["cat", "check_stream", "get", "list_streams", "put"]
 
