@@ -312,6 +312,16 @@ def test_a_pycurl_that_cannot_tell_for_how_long(
         assert "HTTP status 429 (" in ostree_error(target, server.url)
 
 
+@pytest.mark.parametrize("pattern", ["/config", "*.dirtree", "*.filez"])
+def test_a_server_that_sends_us_away_for_a_while(target: Target, source: Path, pattern: str) -> None:
+    """Of files, which other processes fetch, that is told as well."""
+    with serve(source) as server:
+        server.fault(pattern, Fault(status=429, headers=(("Retry-After", "1"),)), times=1)
+        told = target.ostree("pull", server.url, BRANCH).stderr
+    assert told.startswith(f"warning: {server.url}/")
+    assert told.endswith(": HTTP status 429; trying again in 1 s\n")
+
+
 def test_a_registry_that_sends_us_away_for_a_while(tmp_path: Path, target: Target) -> None:
     """Nobody has to guess what the command is waiting for."""
     with serve(tmp_path) as server:

@@ -1,9 +1,9 @@
 """What a worker process does: it has jobs done by its ``Files``, and sends what comes of them up in lots.
 
 A message down is a string of 32-byte file ids, or the number of a static delta's part, which makes many objects.  One
-up is the bytes that have come over the network, and a list of rows as :mod:`composefs_ostree.fetching.stage` describes
-them, or pairs (file id, error as on the wire) for files that failed.  What is done with an id is up to
-:class:`composefs_ostree.fetching.files.Files`.
+up is what :class:`composefs_ostree.fetching.traffic.Traffic` has, and a list of rows as
+:mod:`composefs_ostree.fetching.stage` describes them, or pairs (file id, error as on the wire) for files that failed.
+What is done with an id is up to :class:`composefs_ostree.fetching.files.Files`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, f
         for row in files.step():
             ended += 1
             lot.add(row)
-        if lot.is_due(started - ended):
+        if traffic.lines or lot.is_due(started - ended):
             channel.send((traffic.take(), _written(packs, lot.rows, files)))
             lot = _Lot()
 

@@ -32,10 +32,19 @@ class Worker(WorkerProcess):
     """
 
     def __init__(
-        self, number: int, make_files: Callable[[Packs], Files], directory: str | int, features: Collection[str]
+        self,
+        number: int,
+        make_files: Callable[[Packs], Files],
+        directory: str | int,
+        features: Collection[str],
+        tell: Callable[[str], object] = lambda _line: None,
     ) -> None:
-        """It works in ``directory``; ``features`` are those that were agreed with the core."""
+        """It works in ``directory``; ``features`` are those that were agreed with the core.
+
+        ``tell`` gets a line for the user before each longer wait.
+        """
         super().__init__(lambda channel: serve(channel, make_files, f"w{number}", features), directory)
+        self._tell = tell
         self.outstanding = 0
         self.is_on_part = False
         self.failure: ExtError | None = None
@@ -55,8 +64,10 @@ class Worker(WorkerProcess):
     def rows(self) -> list[Row]:
         """Return the rows that have come; those of failed files only count, and set ``failure``."""
         rows: list[Row] = []
-        for received, message in self.messages():
+        for (received, lines), message in self.messages():
             traffic.received += received
+            for line in lines:
+                self._tell(line)
             for row in message:
                 self.outstanding -= 1
                 if len(row) != 2:
@@ -122,7 +133,12 @@ class Workers:
         return self._start() if worker is None and len(self._workers) < self.most else worker
 
     def _start(self) -> Worker:
-        worker = Worker(self._started, self._make_files, self._directory, self._core.features)
+        core = self._core
+
+        def tell(line: str) -> None:
+            core.log("warning", line)
+
+        worker = Worker(self._started, self._make_files, self._directory, core.features, tell)
         self._started += 1
         self._workers.append(worker)
         return worker

@@ -6,6 +6,7 @@ from composefs_ext.errors import NetworkError, NotFoundError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.blame import Blaming
+from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.fetching.transport import Fetch, fetched, is_page, read, read_all
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 from composefs_ostree.remotes.credentials import netrc_problem
@@ -154,7 +155,8 @@ class UrlSource:
     def content_transport(self) -> Transport:
         """Return connections of their own to where content is."""
         urls, late = self._content
-        return _together(self._transports(urls, FILE_REQUESTS, CONTENT_SECONDS, self._shares.of_worker), late)
+        shares = self._shares.of_worker
+        return _together(self._transports(urls, FILE_REQUESTS, CONTENT_SECONDS, shares, traffic.tell), late)
 
     def files(self, small: SmallContents) -> Files:
         """Return the archive's files, over connections of their own."""
