@@ -61,7 +61,8 @@ def _has_no_acls(image: int, name: str) -> bool:
         raise FormatError(f"{name} is too short for an image", offset=len(header), subject=name)
     magic, _, flags, version = HEADER.unpack(header)
     if magic != COMPOSEFS_MAGIC:
-        raise FormatError(f"{name} is not a composefs image", offset=0, subject=name)
+        hint = "mkcomposefs and `cfsctl create-image` make such images"
+        raise FormatError(f"{name} is not a composefs image", offset=0, subject=name, hint=hint)
     return bool(version < 2 and not flags & COMPOSEFS_HAS_ACL)
 
 

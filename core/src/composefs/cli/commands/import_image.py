@@ -50,6 +50,8 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
             hint = f"{digests}: give a dump to `cfsctl create-image --from-dump -` instead"
         with hinting(FormatError, hint), Descriptor(repository.images.open(stored.id)) as fd, Image.open(fd) as image:
             version = image.version
+            if version is None:  # plain EROFS, as of mkfs.erofs: it can be read, but never mounted
+                raise FormatError("standard input is not a composefs image")
             read_tree(image, repository.images.rules)  # symlinks and small files too
             files = read_objects(image, repository.algorithm, strict=True)
         if not allow_missing:
