@@ -397,11 +397,16 @@ def test_by_mount_8(image: Path, mountpoint: Path, tmp_path: Path) -> None:
         mount -t overlay overlay -o lowerdir={sbin},upperdir={tmp_path}/upper,workdir={tmp_path}/work {sbin}
         mount -t composefs -o ro,nofail,basedir={objects} "{image}" {mountpoint}
         cat {mountpoint}/one
+        echo '{str(image).replace(" ", chr(92) + "040")} {mountpoint} composefs ro,basedir={objects}' > {tmp_path}/fstab
+        for sloppy in '' -s; do ! mount $sloppy -T {tmp_path}/fstab -o remount,noatime {mountpoint}; done
+        mount -T {tmp_path}/fstab -o remount,bind,noatime {mountpoint}
+        grep -c ' {mountpoint} .*noatime' /proc/self/mountinfo
         umount {mountpoint}
         ! mount -t composefs -o nonsense "{image}" {mountpoint}
     """
     done = run("unshare", "--mount", "sh", "-c", script)
-    assert done.stdout.encode() == CONTENT * 10
+    assert done.stdout.encode() == CONTENT * 10 + b"1\n"
+    assert done.stderr.count("keeps its options, but for mount -o remount,bind,ro and its like") == 2
     assert "unknown option 'nonsense'" in done.stderr
     assert not Path(sbin, "mount.composefs").exists()
 

@@ -168,6 +168,8 @@ def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
         name, assigned, value = word.partition("=")
         if name in _NOT_FOR_US or name.startswith(("x-", "X-", "comment")):
             continue
+        if word == "remount":  # else -s would mount the image over itself
+            raise UsageError("what is mounted keeps its options, but for mount -o remount,bind,ro and its like")
         if assigned and name in _VALUES:
             setattr(request, name, _VALUES[name](value))
         elif word == "verity":
