@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -92,11 +93,15 @@ def make_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
+def make_socket(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
 def make_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("make", [make_fifo, make_device, Path.mkdir])
+@pytest.mark.parametrize("make", [make_fifo, make_socket, make_device, Path.mkdir])
 def test_an_object_or_meta_json_that_is_no_file(populated: Populated, make: Callable[[Path], None]) -> None:
     image = populated.object(populated.alone)
     image.unlink()

@@ -110,6 +110,8 @@ def read(root: int, path: str) -> State:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _malformed(path, "it is a symlink") from error
+        if error.errno == errno.ENXIO:
+            raise _malformed(path, "it is not a regular file") from error
         raise from_os_error(error, f"opening {path}/{META}") from error
     with Doing(f"reading {path}/{META}"), Descriptor(fd):
         status = os.fstat(fd)

@@ -159,6 +159,8 @@ class Objects:
         """Turn an error met at the place of an object into one of ours; what should not stand there is damage."""
         if error.errno == errno.ELOOP and self._is_symlink(object_id):
             return _damaged(object_id, "it is a symlink")
+        if error.errno == errno.ENXIO:  # a socket, or a device of no driver
+            return _damaged(object_id, "it is not a regular file")
         if error.errno == errno.EISDIR:  # which no file takes the place of
             return _damaged(object_id, "it is a directory", "move that away, and run the command again")
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
