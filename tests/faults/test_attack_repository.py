@@ -193,10 +193,14 @@ def test_a_directory_in_the_place_of_an_object(populated: Populated, tmp_path: P
     place = populated.object(populated.files["one"])
     place.unlink()
     place.mkdir()
+    others = [populated.object(each) for each in populated.live - {populated.files["one"]}]
+    for other in others:
+        other.unlink()
     repair = (*repository, "fsck", "--repair", "--from", good)
     for command in repair, (*repository, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree"):
         refused = one_line(cfsctl(*command, status=5))
         assert f"object {populated.files['one']} is damaged: it is a directory (move that away" in refused
+        assert all(other.is_file() for other in others)  # what could be put back is there
     place.rmdir()
     cfsctl(*repair)
     cfsctl(*repository, "fsck")

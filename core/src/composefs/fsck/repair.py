@@ -10,7 +10,7 @@ from pathlib import Path
 
 from composefs import fsverity
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
+from composefs.errors import ComposefsError, CorruptError, FormatError, NotFoundError, UnsupportedError
 from composefs.fsck.checking import check, silent
 from composefs.fsck.report import Report
 from composefs.linux.closing import Descriptor
@@ -31,7 +31,8 @@ def check_and_repair(
 
     ``source`` is a repository or any directory of files; for a repository in which garbage is collected this waits
     ``wait`` seconds.  What comes back may name more that is missing, so this goes on until nothing more is found, here
-    or by somebody else who repairs.  Raises NotFoundError when there is no such directory, and BusyError.
+    or by somebody else who repairs.  Raises NotFoundError when there is no such directory, BusyError, and once all else
+    is put back CorruptError for what stands in the place of an object and cannot be replaced.
     """
     repository.store.require_writable("repairing")
     source = Path(source)
@@ -45,11 +46,14 @@ def check_and_repair(
         )
     repaired: list[str] = []
     tried: set[str] = set()
+    stuck: list[CorruptError] = []
     while True:
         found = check(repository, report=report)
         wanted = found.bad - tried
-        back = _put_back(repository, source, wanted, wait) if wanted else {}
+        back = _put_back(repository, source, wanted, wait, stuck) if wanted else {}
         if not back:
+            if stuck:
+                raise stuck[0]
             found.repaired = repaired
             return found
         repository.objects.barrier()
@@ -57,12 +61,21 @@ def check_and_repair(
         tried |= wanted
 
 
-def _put_back(repository: Repository, source: Path, wanted: set[str], wait: float) -> dict[str, bool]:
-    """Store those of the wanted objects that are found; return their ids, and whether it was we who put them back."""
+def _put_back(
+    repository: Repository, source: Path, wanted: set[str], wait: float, stuck: list[CorruptError]
+) -> dict[str, bool]:
+    """Store those of the wanted objects that are found; return their ids, and whether it was we who put them back.
+
+    What is in the way of others goes to ``stuck``.
+    """
     back: dict[str, bool] = {}
     for fd in _candidates(source, repository.algorithm, wanted, wait):
         # The id is that of the bytes stored, so a file that changes meanwhile does no harm.
-        stored = repository.objects.store_fd(fd)
+        try:
+            stored = repository.objects.store_fd(fd)
+        except CorruptError as error:
+            stuck.append(error)
+            continue
         if stored.id in wanted:
             back[stored.id] = stored.stored != "present"
     return back
