@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import random
 import subprocess
@@ -76,6 +77,31 @@ def test_a_layer_that_is_another_one(repo: Path) -> None:
     assert done.returncode == 5
     assert done.stderr.count(b"\n") == 1
     assert not list((repo / "streams").iterdir())
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_a_compressed_layer(repo: Path, compress: Callable[[bytes], bytes]) -> None:
+    data = compress(LAYER)
+    done = import_layer(repo, data, digest(data))
+    assert (done.returncode, done.stdout) == (5, b"")
+    assert digest(LAYER).encode() in done.stderr
+    assert import_layer(repo, data, digest(LAYER)).returncode == 0
+    assert layer(repo, digest(LAYER)) == LAYER
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "told"),
+    [
+        (gzip.compress(LAYER)[:-10], 5, "the gzip data is cut off"),
+        (zstandard.compress(LAYER) + b"more", 5, "something else follows the zstd data"),
+        (lzma.compress(LAYER), 9, "the layer is compressed with xz"),
+    ],
+    ids=["cut off", "more", "xz"],
+)
+def test_a_layer_whose_compression_is_not_read(repo: Path, data: bytes, status: int, told: str) -> None:
+    done = import_layer(repo, data, digest(LAYER))
+    line = f"cfsctl: the archive on standard input: {told} (give it whole, as it is before compression)\n"
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (status, b"", line)
 
 
 def test_a_layer_without_a_name(repo: Path) -> None:

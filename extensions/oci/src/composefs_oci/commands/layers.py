@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import os
 
-from composefs_ext.errors import CorruptError, NotFoundError, UsageError
+from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, UnsupportedError, UsageError
 from composefs_ext.puts import Puts
 from composefs_oci.dump import entry_lines
 from composefs_oci.formats.digest import is_digest
 from composefs_oci.held import whole_digest
+from composefs_oci.layers.decompress import open_tar
 from composefs_oci.layers.stored import entries, open_layer
 from composefs_oci.layers.stream import most_inline, put_layer
 from composefs_oci.layers.unpacking import unpack
 from composefs_oci.names import digest_of_stream, layer_ref, layer_stream
+from composefs_oci.sources.source import PIECE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +83,16 @@ def _facts(core: Core, digest: str) -> dict[str, Any]:
     }
 
 
+class _Archive:
+    """Standard input, compressed or not."""
+
+    where = "the archive on standard input"
+
+    def read(self, size: int = PIECE) -> bytes:
+        """Return the next bytes, at most ``size`` of them; none at the end."""
+        return os.read(STANDARD_INPUT, size)
+
+
 def import_layer(request: Request, core: Core) -> dict[str, Any]:
     """Store the archive on standard input as a layer, and name it."""
     diff_id = request.arguments["digest"].removeprefix("@")
@@ -98,13 +110,17 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
         puts.send()
         ids.extend(stored["id"] for _, stored in puts.rest(_STAGED_BYTES))
 
-    with open(STANDARD_INPUT, "rb", buffering=0, closefd=False) as archive:
-        assert isinstance(archive, io.RawIOBase)
-        try:
-            unpacked = unpack(archive, core.staging, take, diff_id=diff_id, max_inline=most_inline(core))
-        except CorruptError as error:
-            hint = "the digest is that of the archive, as it is before compression, on standard input"
-            raise CorruptError(error.message, hint=hint, subject=diff_id) from None
+    try:
+        unpacked = unpack(open_tar(_Archive()), core.staging, take, diff_id=diff_id, max_inline=most_inline(core))
+    except CorruptError as error:
+        hint = "the digest is that of the archive, as it is before compression, on standard input"
+        raise CorruptError(error.message, hint=hint, subject=diff_id) from None
+    except (FormatError, TooLargeError, UnsupportedError) as error:
+        if error.subject == _Archive.where:  # no image has to be made anew
+            raise type(error)(
+                error.message, hint="give it whole, as it is before compression", subject=diff_id
+            ) from None
+        raise
     ids.extend(stored["id"] for _, stored in puts.rest())
     stream = put_layer(core, unpacked, ids).result()["id"]
     core.publish(
