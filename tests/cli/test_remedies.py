@@ -69,6 +69,15 @@ def test_an_archive_that_is_a_symlink_to_itself(target: Target, tmp_path: Path) 
     assert told.endswith(" (a symlink is not followed here, or leads to itself)\n")
 
 
+@pytest.mark.parametrize("tag", ["", ":1", ":@0"])
+def test_a_layout_of_what_docker_has_abandoned(target: Target, tmp_path: Path, tag: str) -> None:
+    layout = Layout()
+    kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    layout.add(layout.blob(kind, b"{}"), "1")
+    told = the_error("--repo", target.path, "oci", "pull", f"oci:{layout.write(tmp_path)}{tag}", status=3)
+    assert f" (it has only {kind}; what can be pulled is made by skopeo copy --format oci)" in told
+
+
 @pytest.mark.parametrize(
     ("config", "what", "remedy"),
     [

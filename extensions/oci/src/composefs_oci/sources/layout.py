@@ -78,6 +78,7 @@ class LayoutSource(Closing):
                     hint=f"append one of the tags to the path, after a colon: {', '.join(tags[:20])}",
                     subject=where,
                 )
+            named = named or list(self._manifests)  # so that it is told what they are
         elif number := _NUMBER.fullmatch(self._tag):
             named = list(self._manifests[int(number[1]) :][:1])
         else:

@@ -180,11 +180,11 @@ def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str, 
     if not fitting:
         # What says how the others were built is for the platform unknown.
         offered = sorted({str(each.platform) for each in possible.values() if each.platform and each.platform.is_known})
-        raise NotFoundError(
-            f"{where} has no image for {wanted}",
-            hint=f"it has {', '.join(offered[:20])}: choose with --platform" if offered else None,
-            subject=where,
-        )
+        hint = f"it has {', '.join(offered[:20])}: choose with --platform" if offered else None
+        if roots and not possible:
+            others = sorted({each.media_type for each in roots})
+            hint = f"it has only {', '.join(others[:5])}; what can be pulled is made by skopeo copy --format oci"
+        raise NotFoundError(f"{where} has no image for {wanted}", hint=hint, subject=where)
     if len(fitting) > 1:  # the same, compressed in several ways?  Podman takes this one, too
         fitting = [each for each in fitting if each.annotations.get(_IS_ZSTD) == "true"][:1] or fitting
     if len(fitting) > 1:
