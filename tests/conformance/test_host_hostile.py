@@ -133,6 +133,25 @@ def test_executable_whose_interpreter_cannot_run(
     host.assert_clean()
 
 
+@pytest.mark.parametrize(
+    ("mode", "status", "hint"),
+    [
+        (None, 127, "is what it starts installed, and the program that the first line of that, #!, names?"),
+        (0o644, 126, "may the user that it runs as execute what it starts, and the program that the first line of"),
+    ],
+    ids=["there is none", "nobody may execute it"],
+)
+def test_launcher_whose_program_cannot_run(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int | None, status: int, hint: str
+) -> None:
+    if mode is not None:
+        (tmp_path / "program").touch(mode)
+    Path(host.extension.executable).write_text(f"#!/bin/sh\nexec {tmp_path}/program\n")
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    told = cfsctl("--repo", host.path, "bad", "write", "--steps", "[]", status=10).stderr
+    assert f"cfsctl: extension bad exited with status {status} without a result ({hint}" in told
+
+
 def test_repository_out_of_reach_is_no_matter_of_the_first_line(host: Host, tmp_path: Path) -> None:
     assert os.geteuid() == 0, "only root can run extensions as another user"
     tmp_path.chmod(0o700)

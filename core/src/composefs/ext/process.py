@@ -52,6 +52,12 @@ _HINTS = {
     os.strerror(errno.EMFILE): "raise the limit of open files: ulimit -n",
 }
 
+# The same of what a launcher in sh could not execute, by the statuses that sh has for that.
+_OF_LAUNCHERS = {
+    126: "may the user that it runs as execute what it starts, and the program that the first line of that, #!, names?",
+    127: "is what it starts installed, and the program that the first line of that, #!, names?",
+}
+
 
 class Ended(NamedTuple):
     """How a process ended: its wait status, how many live processes it left, why it could not be executed if so."""
@@ -65,7 +71,8 @@ class Ended(NamedTuple):
         """What to look at, where ``str`` does not say that.  SIGKILL is what the kernel sends for want of memory."""
         if self.exec_failure is not None:
             return _HINTS.get(self.exec_failure)
-        return LOST_PROCESS if os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL else None
+        status = os.waitstatus_to_exitcode(self.status)
+        return LOST_PROCESS if status == -signal.SIGKILL else _OF_LAUNCHERS.get(status)
 
     def __str__(self) -> str:
         if self.exec_failure is not None:
