@@ -49,7 +49,10 @@ class Lookup:
             raise NotFoundError(error.message) from error
         if trail is None:
             raise NotFoundError(f"{shown(path)} not found")
-        return joined(trail), self._decoder.node(self._image.inode(trail[-1][1]))[0]
+        inode = self._image.inode(trail[-1][1])
+        if path.endswith((b"/", b"/.")) and not stat.S_ISDIR(inode.mode):  # as the kernel has it
+            raise NotFoundError(f"{shown(path)} not found")
+        return joined(trail), self._decoder.node(inode)[0]
 
     def below(self, path: bytes) -> Node:
         """Return the node at a path with all that is below it."""
