@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+import re
 
 import pytest
 
@@ -235,6 +237,23 @@ def test_escapes_and_classes() -> None:
     assert not matches(r"/\x{ff}", "/a")
     assert matches(r"/\\-*", "/\\---")
     assert not matches(r"/\\-*", "/\\-\\-")
+
+
+POSIX_CLASSES = (
+    *("alnum", "alpha", "blank", "cntrl", "digit", "graph"),
+    *("lower", "print", "punct", "space", "upper", "xdigit"),
+)
+
+
+def test_classes_have_the_members_that_c_and_python_give_them() -> None:
+    libc = ctypes.CDLL(None)
+    for code in range(128):
+        char = chr(code)
+        for name in POSIX_CLASSES:
+            assert matches(f"/[[:{name}:]]", f"/{char}") == bool(getattr(libc, f"is{name}")(code)), (name, char)
+        for escape in (r"\d", r"\D", r"\s", r"\S", r"\w", r"\W"):
+            found = re.fullmatch(escape.encode(), char.encode()) is not None
+            assert matches(f"/{escape}", f"/{char}") == matches(f"/[{escape}]", f"/{char}") == found, (escape, char)
 
 
 STEPS = 300_000
