@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -76,3 +77,14 @@ def test_no_cache_that_somebody_takes_away_while_it_is_made(
     monkeypatch.setattr(cache, "distrust", look_while_it_is_away)
     assert cache.cache_directory("some", None, None, who) is None
     assert base.is_dir()
+
+
+def test_no_cache_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_directory("some", None, None, None) == f"{tmp_path}/composefs/ext/some/none"
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(cache, "distrust", fail)
+    assert cache.cache_directory("some", None, None, None) is None
