@@ -176,6 +176,21 @@ def test_who_waits_too_long_is_told_of_the_lock(tmp_path: Path, monkeypatch: pyt
     first.close()
 
 
+def test_where_there_are_no_locks_nobody_waits_for_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = os.fspath(tmp_path / "out")
+    lay_out(path, "archive", None)
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock, "_SECONDS", -1)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        Target(path)
+
+
 @pytest.mark.parametrize("mode", ["archive", "bare-user-only"])
 def test_a_size_that_the_checksum_does_not_hold_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str

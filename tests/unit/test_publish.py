@@ -219,6 +219,8 @@ def test_an_expectation_broken_between_the_look_and_the_lock(
     ("call", "error"),
     [
         (Publication(streams=[StreamName("a", NONE)]), MissingObjectError),
+        (Publication(streams=[StreamName("../a", NONE)]), FormatError),
+        (Publication(streams=[StreamName("refs", NONE)]), FormatError),
         (Publication(images=[ImageName(NONE)]), MissingObjectError),
         (Publication(images=[ImageName("../../x")]), FormatError),
         (Publication(refs=[RefUpdate("d/x", "none", "flat")]), NotFoundError),
