@@ -79,6 +79,17 @@ def test_a_layer_that_is_another_one(repo: Path) -> None:
     assert not list((repo / "streams").iterdir())
 
 
+def test_an_attribute_that_is_empty(repo: Path) -> None:
+    """POSIX takes a pax record without a value for none; but so GNU tar writes such an attribute."""
+    member = tarfile.TarInfo("usr")
+    member.type, member.pax_headers = tarfile.DIRTYPE, {"SCHILY.xattr.user.empty": ""}
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member)
+    import_layer(repo, made.getvalue(), digest(made.getvalue()))
+    assert layer(repo, digest(made.getvalue()), "--dumpfile").endswith(b" user.empty=\n")
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 def test_a_compressed_layer(repo: Path, compress: Callable[[bytes], bytes]) -> None:
     data = compress(LAYER)
