@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, run, the_error
+from support.commands import CFSCTL, cfsctl, run, the_error
 from support.mounts import mounted
 from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
+from support.populated import populate
 from support.remotes import machine
 from support.server import Fault, serve
 
@@ -71,6 +73,10 @@ def test_an_ostree_pull(tmp_path: Path, large: Path) -> None:
         ("min-free-space-size=0MB min-free-space-percent=60", 8),
         ("min-free-space-size=2M", 5),
         ("min-free-space-percent=100", 5),
+        ("min-free-space-percent=-1", 5),
+        ("min-free-space-percent=", 0),
+        ("min-free-space-percent=3%", 0),
+        ("min-free-space-percent=60.5", 8),
     ],
 )
 def test_an_export_to_where_some_is_to_be_left_free(tmp_path: Path, large: Path, settings: str, status: int) -> None:
@@ -87,9 +93,32 @@ def test_an_export_to_where_some_is_to_be_left_free(tmp_path: Path, large: Path,
                 run("ostree", f"--repo={out}", "commit", "-b", BRANCH, tree, status=1 if status else 0)
             else:
                 told = target.ostree("export", BRANCH, out, status=status).stderr
-                assert ("min-free-space-size" in told) == (status != 0)
+                assert ("min-free-space-size" in told) == (status == 8 or "size=2M" in settings)
+                assert (f"/config: {settings.partition('=')[0]} is " in told) == (status == 5)
+                assert (" are with 2.86 MiB to come (" in told) == (status == 8)  # before anything is written
                 left = [*(out / "objects").rglob("*.*"), *(out / "tmp").rglob("cfsctl-*")]
                 assert (left == []) == (status != 0)
+                if status == 0:  # what is there already needs no more
+                    config.write_text(f"{config.read_text()}min-free-space-size=9TB\n")
+                    target.ostree("export", BRANCH, out)
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user"])
+def test_an_export_that_is_seen_to_take_too_much(tmp_path: Path, mode: str) -> None:
+    """Of compressed files nobody knows before how much they take."""
+    target, tree, out = Target(tmp_path / "repo"), tmp_path / "tree", tmp_path / "disk/out"
+    tree.mkdir()
+    for number in range(12):
+        (tree / str(number)).write_bytes(random.Random(number).randbytes(SIZE // 12))
+    target.ostree("commit", f"--tree=dir={tree}", "-b", BRANCH)
+    out.parent.mkdir()
+    with mounted(out.parent, "-t", "tmpfs", "-o", "size=5m", "tmpfs"):
+        config = make_repo(out, mode) / "config"
+        config.write_text(f"{config.read_text()}min-free-space-size=3MB\n")
+        told = the_error("--repo", target.path, "ostree", "export", BRANCH, out, status=8)
+        assert f"cfsctl: {out}: its config has 3.00 MiB of its disk left free, and " in told
+        assert (" are with 2.86 MiB to come (" in told) == (mode != "archive")
+        assert [*(out / "objects").rglob("*.*"), *(out / "tmp").rglob("cfsctl-*")] == []
 
 
 def test_inodes(tmp_path: Path, large: Path) -> None:
@@ -106,6 +135,24 @@ def test_an_image(tmp_path: Path, large: Path) -> None:
         create = ("create-image", "--no-propagate-usr-to-root", large / "one")
         told = the_error("--repo", target.path, *create, status=8)
         assert f"(the file system is the one at {tmp_path}/disk: free some space, perhaps with `cfsctl gc`" in told
+
+
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+def test_a_repair_without_which_nothing_can_be_collected(tmp_path: Path, damage: str) -> None:
+    good = populate(tmp_path / "good").path
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4000k", "tmpfs"):
+        made = populate(tmp_path / "disk/repo")
+        image = made.object(made.alone)
+        image.unlink()
+        if damage == "damaged":
+            image.write_bytes(b"damaged")
+        free = os.statvfs(made.path)
+        (tmp_path / "disk/fill").write_bytes(bytes(free.f_bavail * free.f_frsize - 36 * 1024))  # 40 KiB are reserved
+        assert "fsck --repair" in the_error("--repo", made.path, "gc", status=5)
+        cfsctl("--repo", made.path, "fsck", "--repair", "--from", good)
+        cfsctl("--repo", made.path, "gc")
+        assert made.ids() == made.live
 
 
 def test_a_new_repository(tmp_path: Path) -> None:

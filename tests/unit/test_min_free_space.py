@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from composefs.errors import NoSpaceError
+from composefs.fsck.repair import check_and_repair
 from composefs.gc import collect
 from composefs.repository import Repository
-from composefs.repository.publication import Publication, RefRemoval
+from composefs.repository.publication import ImageName, Publication, RefRemoval
 from composefs.repository.store import RESERVE
-from support.populated import populate
+from support.populated import make_image, populate
 
 BLOCK = 4096
 
@@ -76,6 +77,19 @@ def test_small_files_count_each_but_those_that_are_there(tmp_path: Path, monkeyp
         assert repository.objects.store_fd(small.fileno()).stored in ("copied", "reflinked")
         disk(monkeypatch, blocks=1000, free=0)
         assert repository.objects.store_fd(small.fileno()).stored == "present"
+
+
+@pytest.mark.parametrize("size", [BLOCK, 1 << 20])
+def test_what_a_repair_puts_back_may_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good/file").write_bytes(b"x" * size)
+    made = populate(tmp_path / "repo")
+    with Repository.open(made.path, writable=True) as repository:
+        image, [file] = make_image(repository, b"x" * size)
+        repository.publish(Publication(images=[ImageName(image, "it")]))
+        made.object(file).unlink()
+        disk(monkeypatch, blocks=1000, free=0)
+        assert check_and_repair(repository, tmp_path / "good").repaired == [file]
 
 
 def test_a_full_disk_can_be_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

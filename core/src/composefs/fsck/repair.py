@@ -71,8 +71,9 @@ def _put_back(
     back: dict[str, bool] = {}
     for fd in _candidates(source, repository.algorithm, wanted, wait):
         # The id is that of the bytes stored, so a file that changes meanwhile does no harm.
+        # On a full disk too: gc, which would make room, may need them.
         try:
-            stored = repository.objects.store_fd(fd)
+            stored = repository.objects.store_fd(fd, from_reserve=True)
         except CorruptError as error:
             stuck.append(error)
             continue

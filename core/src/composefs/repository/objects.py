@@ -247,10 +247,11 @@ class Objects:
             write_all(new.fd, data)
             return self.finish(new, object_id, len(data), "copied")
 
-    def store_fd(self, fd: int) -> Stored:
+    def store_fd(self, fd: int, *, from_reserve: bool = False) -> Stored:
         """Store a copy of an open file's content, sharing its blocks where the file system can.
 
         The content is read from the start, whatever the offset, and may change meanwhile: the id is that of the copy.
+        With ``from_reserve`` the disk may become full.
         """
         self._store.require_writable("storing an object")
         try:
@@ -258,22 +259,23 @@ class Objects:
             if status.st_size <= PIECE:
                 data = os.pread(fd, PIECE, 0)
                 if len(data) == status.st_size:
-                    return self._store_small(data, fd)
-            # Holes stay holes.  Blocks are counted in 512 bytes, inode(7).
-            self._store.require_space(min(status.st_size, status.st_blocks * 512), "storing an object")
+                    return self._store_small(data, fd, from_reserve)
+            if not from_reserve:  # holes stay holes; blocks are counted in 512 bytes, inode(7)
+                self._store.require_space(min(status.st_size, status.st_blocks * 512), "storing an object")
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 object_id, size, how = store_copy(fd, new, self._store)
                 return self.finish(new, object_id, size, how)
         except OSError as error:
             raise self._store.failed(error, "storing an object") from error
 
-    def _store_small(self, data: bytes, fd: int) -> Stored:
+    def _store_small(self, data: bytes, fd: int, from_reserve: bool) -> Stored:
         """Store what was read of a small file, of which most of a tree are: read and hashed once, present or not."""
         size = len(data)
         object_id = fsverity.digest_bytes(data, self.algorithm).hex()
         if self.size(object_id) == size and self._is_intact(object_id, size, fd):
             return Stored(object_id, size, "present")
-        self._store.require_space(size, "storing an object")
+        if not from_reserve:
+            self._store.require_space(size, "storing an object")
         with NewFile(self._store.scratch, OBJECT_MODE) as new:
             if clone(fd, new.fd):  # the file may have changed since
                 object_id, size = fsverity.digest_fd(new.fd, self.algorithm).hex(), os.fstat(new.fd).st_size
