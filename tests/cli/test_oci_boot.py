@@ -205,6 +205,21 @@ def test_files_of_one_name_in_several_directories(tmp_path: Path) -> None:
     assert paths[1] == paths[4] == "x/initrd"
 
 
+def test_an_entry_boots_no_other_image_that_it_named(tmp_path: Path) -> None:
+    """Where two arguments name images, the initramfs may take the wrong one; options may be on several lines."""
+    repo = init(tmp_path / "repo")
+    others = [f"composefs=?{'a' * 64}", f"composefs.digest=v1-sha256-12:{'b' * 64}"]
+    lines = ["title T", "linux /boot/vmlinuz", f"options quiet {others[0]} rw", f"options {others[1]} debug"]
+    entries = {"e.conf": "\n".join(lines), "a.conf.bak": "linux /boot/none"}
+    files = {f"boot/loader/entries/{name}": text.encode() for name, text in entries.items()}
+    image = pulled(repo, tmp_path, {**files, "boot/vmlinuz": b"kernel"})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
+    written = (boot / "loader/entries/e.conf").read_text().splitlines()
+    assert written == [*lines[:2], f"options quiet rw composefs.digest=?v1-sha256-12:{image}", "options debug"]
+
+
 @pytest.mark.parametrize("victim", ["vmlinuz", "initramfs.img"])
 def test_what_is_damaged_is_not_booted(tmp_path: Path, victim: str) -> None:
     """Nobody else would notice: the boot loader checks no digests."""
@@ -231,6 +246,16 @@ def test_a_kernel_with_its_initramfs_gets_an_entry_for_both(tmp_path: Path) -> N
     lines = (boot / "loader/entries/6.1.conf").read_text().splitlines()
     assert lines[:-1] == ["title 6.1", "version 6.1", "linux /6.1/vmlinuz", "initrd /6.1/initramfs.img"]
     assert {path.name: path.read_bytes() for path in (boot / "6.1").iterdir()} == files
+
+
+@pytest.mark.parametrize("text", ["PRETTY_NAME=Sample\n", 'A="b"\nPRETTY_NAME="Sample"\nC=d', "PRETTY_NAME='Sample'"])
+def test_a_kernel_is_called_as_its_system_is(tmp_path: Path, text: str) -> None:
+    repo = init(tmp_path / "repo")
+    pulled(repo, tmp_path, {"usr/lib/os-release": text.encode(), "usr/lib/modules/6.1/vmlinuz": b"kernel"})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
+    assert (boot / "loader/entries/6.1.conf").read_text().startswith("title Sample\nversion 6.1\n")
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0, 0o755)])

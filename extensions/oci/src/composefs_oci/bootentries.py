@@ -185,14 +185,16 @@ def renamed(entry: BootEntry, name: str | None) -> BootEntry:
 
 
 def add_options(lines: list[str], words: list[str]) -> None:
-    """Add kernel arguments to an entry's lines; those that name another image go."""
+    """Add kernel arguments to the first line of an entry's that has some; those that name another image go from all."""
+    added = words
     for number, line in enumerate(lines):
         key, value = _split(line)
         if key == "options":
             kept = [word for word in value.split() if not word.startswith(("composefs=", "composefs.digest="))]
-            lines[number] = " ".join(["options", *kept, *words])
-            return
-    lines.append(" ".join(["options", *words]))
+            lines[number] = " ".join(["options", *kept, *added])
+            added = []
+    if added:
+        lines.append(" ".join(["options", *added]))
 
 
 def check_unified(core: Core, entry: BootEntry, karg: str, arguments: list[str]) -> None:
