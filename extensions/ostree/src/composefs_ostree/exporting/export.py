@@ -139,7 +139,10 @@ def _write_objects(
                 names.append(name)
     metadata = len(names)
     wanted = [file_id for file_id, entry in tree.files.items() if not _has_file(target, file_id, entry)]
-    progress.total = sum(content_size(tree.files[file_id].data) for file_id in wanted)
+    sizes = [content_size(tree.files[file_id].data) for file_id in wanted]
+    progress.total = sum(sizes)
+    if wanted:  # how much less they take compressed nobody knows, but one of them may be too much alone
+        target.require_space(max(sizes) if target.mode == "archive" else progress.total)
     for file_id, size in _write_files(core, target, tree, wanted, level):
         names.append(object_name(file_id, target.mode))
         progress.advance(size)
@@ -193,9 +196,9 @@ def _write_files(
             while todo and (worker := workers.for_files(HANDOVER)) is not None:
                 worker.deal([todo.popleft() for _ in range(min(HANDOVER, len(todo)))])
             for file_id, _, size, _ in workers.rows():
-                target.require_space()
                 left -= 1
                 yield file_id, size
+            target.require_space()
     finally:
         workers.end()
 

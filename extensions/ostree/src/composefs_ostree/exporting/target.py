@@ -11,7 +11,8 @@ What a web server must read is readable for everybody: the process's umask has t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from composefs_ext.errors import (
@@ -37,7 +38,6 @@ MODES = ("archive", "bare", "bare-user", "bare-user-only")
 UMASK = 0o022
 _DEFAULT_LEVEL = 6
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-_MOST_DIGITS = 9
 
 
 class Target:
@@ -62,6 +62,7 @@ class Target:
             if self.mode not in MODES:
                 raise UnsupportedError.at(path, f"repositories of the mode {config.mode} cannot be written")
             self.settings = config.sections
+            self._least_free, self._least_percent = _left_free(self.settings.get("core", {}), f"{path}/config")
             self.lock = Lock(path, self.directories.top)
             self.lock.share()
             self.read("config", MAX_CONFIG)  # until now, who made it could take it away again
@@ -96,25 +97,20 @@ class Target:
         text = self.settings.get("archive", {}).get("zlib-level", "").strip()
         return int(text) if len(text) == 1 and text.isdecimal() else _DEFAULT_LEVEL
 
-    def require_space(self) -> None:
-        """Raise NoSpaceError if the disk has less free than the config has ostree leave, or FormatError."""
+    def require_space(self, size: int = 0) -> None:
+        """Raise NoSpaceError if, with so many bytes more, the disk has less free than the config has ostree leave."""
+        if not (self._least_free or self._least_percent):
+            return
         status = os.fstatvfs(self.staging.fd)
         free = status.f_frsize * (status.f_bavail if os.geteuid() else status.f_bfree)
-        least = self._least_free(status.f_frsize * status.f_blocks)
-        if free < least:
+        least = self._least_free or status.f_frsize * status.f_blocks * self._least_percent // 100
+        if free < least + size and status.f_blocks:  # without blocks it has no limit that we know
+            coming = f" with {human_bytes(size)} to come" if size else ""
             raise NoSpaceError.at(
                 self.path,
-                f"its config has {human_bytes(least)} of its disk left free, and {human_bytes(free)} are",
+                f"its config has {human_bytes(least)} of its disk left free, and {human_bytes(free)} are{coming}",
                 hint="free some space there, or see to min-free-space-size and -percent in its config",
             )
-
-    def _least_free(self, total: int) -> int:
-        core = self.settings.get("core", {})
-        size, percent = core.get("min-free-space-size", "0MB"), core.get("min-free-space-percent", "0")
-        if not (_is_count(size[:-2]) and size[-2:] in _UNITS and _is_count(percent) and int(percent) < 100):
-            what = f"min-free-space-size is {size[:40]!r}, not like '5GB', or -percent {percent[:40]!r}, not below 100"
-            raise FormatError.at(f"{self.path}/config", what)
-        return int(size[:-2]) * _UNITS[size[-2:]] or total * int(percent) // 100
 
     def read(self, path: str, limit: int) -> bytes:
         """Return a file's content; raise CorruptError unless it is a regular file of at most ``limit`` bytes."""
@@ -196,5 +192,13 @@ class Target:
         return CorruptError.at(where, reason, hint="see what it is, and put it right")
 
 
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+def _left_free(core: Mapping[str, str], where: str) -> tuple[int, int]:
+    """Return how many bytes of the disk are not for ostree, and, if that is 0, how much of it in percent."""
+    size, percent = core.get("min-free-space-size", "0MB"), core.get("min-free-space-percent", "")
+    if (parts := re.fullmatch(r"([0-9]{1,9})([MGT]B)", size)) is None:
+        raise FormatError.at(where, f"min-free-space-size is {size[:40]!r}", hint="give a size like 500MB, 5GB or 1TB")
+    # ostree takes the digits that it begins with, and none for 0.
+    digits = re.sub(r"^\+?0*([0-9]*).*", r"\1", percent)
+    if len(digits) > 2 or percent.startswith("-"):
+        raise FormatError.at(where, f"min-free-space-percent is {percent[:40]!r}", hint="give a number below 100")
+    return int(parts[1]) * _UNITS[parts[2]], int(digits or 0)
