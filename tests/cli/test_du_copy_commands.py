@@ -55,6 +55,9 @@ def test_du(made: Populated) -> None:
     for name in ("streams/refs/oci/team%2Fapp:1", "images/refs/os/1"):  # it takes the names that it prints
         usage = json.loads(cfsctl("--repo", made.path, "du", "--json", name).stdout)
         assert [holding["name"] for holding in usage["holdings"]] == [name]
+    (made.path / "images/refs/None").symlink_to(f"../{made.alone}")
+    usage = json.loads(cfsctl("--repo", made.path, "du", "--json", made.inner).stdout)
+    assert [(holding["name"], holding["id"]) for holding in usage["holdings"]] == [(made.inner, made.inner)]
     (made.path / "images/refs/stray").write_bytes(b"")
     failed = cfsctl("--repo", made.path, "du", "none", status=3)
     assert failed.stdout == ""

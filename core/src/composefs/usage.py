@@ -110,5 +110,5 @@ def _sizes(repository: Repository, ids: Iterable[bytes]) -> array[int]:
 def _start_of(repository: Repository, text: str, refs: Mapping[str, Start]) -> Start:
     """Return what a name means: one of the refs, given by their paths, or a stream or image called as it was typed."""
     found = find(repository, text)
-    ref = refs.get(f"{found.kind}s/refs/{found.ref}")
-    return Start(found.id, found.kind, text) if ref is None else ref
+    this = Start(found.id, found.kind, text)
+    return this if found.ref is None else refs.get(f"{found.kind}s/refs/{found.ref}", this)
