@@ -172,6 +172,9 @@ class TestInit:
         assert "no repository at /sysroot/composefs " in the_error("--system", "images", status=3)
         own = "/sysroot/composefs" if os.geteuid() == 0 else environment / ".var/lib/composefs"
         assert f"no repository at {own} " in the_error("images", status=3)
+        user = ["unshare", "--user", "--map-user=1000", "--map-group=1000", CFSCTL]
+        assert f"no repository at {environment}/.var/lib/composefs " in run(*user, "images", status=3).stderr
+        assert "no repository at /sysroot/composefs " in run(*user, "--system", "images", status=3).stderr
 
     def test_the_environment_names_one_where_no_option_does(
         self, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
