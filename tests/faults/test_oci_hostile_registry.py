@@ -151,6 +151,49 @@ def test_a_blob_of_unknown_length_goes_on_too(peer: Hostile, knows_ranges: bool)
     assert ranges == [None, f"bytes={cut}-"]
 
 
+@pytest.mark.parametrize("status", [206, 416])
+def test_a_blob_of_unknown_length_that_is_shorter(peer: Hostile, status: int) -> None:
+    """What ends there again has no more, or is said to have none, which is no matter of the network."""
+    digest, data = layer(peer)
+    cut = len(data) // 3
+
+    def unmeasured(handler: Handler) -> None:
+        is_first = len(peer.paths(f"/blobs/{digest}")) == 1
+        handler.send_response(200 if is_first else status)
+        if not is_first:
+            handler.send_header("Content-Range", f"bytes {cut}-{cut}/*" if status == 206 else f"bytes */{cut}")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data[:cut] if is_first else b"")
+        handler.close_connection = True
+
+    peer.rule(f"/blobs/{digest}", unmeasured)
+    fails(peer, CorruptError, f"ends after {cut} of {len(data)} bytes")
+    assert len(peer.paths(f"/blobs/{digest}")) == 2
+
+
+def test_a_blob_that_breaks_off_where_its_length_is_known_and_where_not(peer: Hostile) -> None:
+    """Only of the second end nobody can tell what it is."""
+    digest, data = layer(peer)
+    cut = len(data) // 3
+
+    def breaking(handler: Handler) -> None:
+        turn = len(peer.paths(f"/blobs/{digest}"))
+        begins, ends = ((0, cut), (cut, cut), (cut, len(data)))[turn - 1]
+        handler.send_response(206 if begins else 200)
+        if begins:
+            handler.send_header("Content-Range", f"bytes {begins}-{len(data) - 1}/{len(data)}")
+        if turn != 2:
+            handler.send_header("Content-Length", str(len(data) - begins))
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data[begins:ends])
+        handler.close_connection = True
+
+    peer.rule(f"/blobs/{digest}", breaking)
+    assert read(peer) == data
+
+
 def test_a_registry_without_ranges_is_read_again(peer: Hostile) -> None:
     digest, data = layer(peer)
     peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data[:1_500_000], length=len(data)), times=1)

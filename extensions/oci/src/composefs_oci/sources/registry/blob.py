@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from composefs_ext.errors import CorruptError, NetworkError
-from composefs_oci.sources.registry.client import Client
+from composefs_oci.sources.registry.client import NOTHING_THERE, Client
 from composefs_oci.sources.registry.http import Response
 from composefs_oci.sources.registry.urls import shown
 
@@ -60,7 +60,9 @@ class BlobReader:
 
         Of what has no length nobody can tell the first time; what ends there again has no more.
         """
-        is_again = response.length is None and self._position == self._ended_at
+        if response.length is not None:
+            return True
+        is_again = self._position == self._ended_at
         self._ended_at = self._position
         return not is_again
 
@@ -83,6 +85,11 @@ class BlobReader:
         where = shown(self._url)
         response = self._client.ask(self._url, {"Range": f"bytes={self._position}-"} if self._position else {})
         self._response = response
+        if response.status == NOTHING_THERE:
+            self.close()
+            raise CorruptError.at(
+                where, f"it ends after {self._position} of {self._size} bytes", hint="have the image pushed there again"
+            )
         begins_at = 0
         if response.status == 206:
             match = _RANGE.fullmatch(response.header("Content-Range"))

@@ -17,10 +17,13 @@ from composefs_oci.sources.registry.proxy import LOGIN_WANTED, NETWORK_LOGIN, wa
 from composefs_oci.sources.registry.trust import find_trust
 from composefs_oci.sources.registry.urls import origin, parts_of, shown
 
-__all__ = ["Answer", "Client"]
+__all__ = ["NOTHING_THERE", "Answer", "Client"]
 
 _HUB = "registry-1.docker.io"
 _BAD_REQUEST = 400
+NOTHING_THERE = 416
+"""What there is of a part that would begin behind the end."""
+
 _MAX_ERROR = 65536
 _SHOWN = 300
 
@@ -68,13 +71,16 @@ class Client:
                 patience.wait(error)
 
     def ask(self, url: str, headers: Mapping[str, str] | None = None) -> Response:
-        """Return the answer to one attempt, if its status is 200 or 206; the body is still to be read."""
+        """Return the answer to one attempt, if its status is 200 or 206, or 416 where a part is asked for.
+
+        The body is still to be read.
+        """
         response = self._http.get(url, self._authorizer.header, headers)
         if response.status == 401 and origin(response.url) == origin(url):
             with response:
                 self._authorizer.answer(url, response)
             response = self._http.get(url, self._authorizer.header, headers)
-        if response.status in (200, 206):
+        if response.status in (200, 206) or (response.status == NOTHING_THERE and "Range" in (headers or {})):
             return response
         with response:
             raise self._refusal(url, response)
