@@ -129,16 +129,14 @@ def test_dump_files(repo: Path) -> None:
     dumped = cfsctl("--repo", repo, "dump-files", "old", "/dir", "/sym", "hard", "/dir").stdout
     subtree = "".join(lines[2:6])
     assert dumped == subtree + lines[7] + lines[3].replace("/dir/big", "/hard") + subtree
-    paths = cfsctl(
-        "--repo",
-        repo,
-        "dump-files",
-        "--backing-path-only",
-        "old",
-        "/hard",
-        b"/dir/e\xccvil\x1b[31m".decode("utf-8", "surrogateescape"),
-    )
+    of_two = ("--backing-path-only", "old", "/hard", b"/dir/e\xccvil\x1b[31m".decode("utf-8", "surrogateescape"))
+    paths = cfsctl("--repo", repo, "dump-files", *of_two)
     assert paths.stdout == f"/hard {A[:2]}/{A[2:]}\n/dir/e\\xccvil\\x1b[31m inline\n"
+    told = json.loads(cfsctl("--repo", repo, "dump-files", "--json", *of_two).stdout)
+    assert [file["backing"] for file in told["files"]] == [f"{A[:2]}/{A[2:]}", None]
+    assert [file["path"] for file in told["files"]] == [*of_two[2:]]
+    failed = cfsctl("--repo", repo, "dump-files", "--json", "old", "/hard", status=2)
+    assert "--json needs --backing-path-only (`cfsctl ls --json` prints all facts of files)" in failed.stderr
     failed = cfsctl("--repo", repo, "dump-files", "--backing-path-only", "old", "/hard", "/dir", status=2)
     assert "/dir is not a regular file" in failed.stderr
     assert failed.stdout == ""

@@ -9,9 +9,9 @@ import stat
 import click
 
 from composefs.cli.complete import ImageName
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.named import hinting, named_image
-from composefs.cli.output import write, write_piece
+from composefs.cli.output import print_json, write, write_piece
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError, UsageError
 from composefs.tree import Node, object_path
@@ -31,8 +31,9 @@ __all__ = ["command"]
 @click.argument("name", type=ImageName())
 @click.argument("files", nargs=-1, required=True, type=Path(path_type=bytes))
 @click.option("--backing-path-only", is_flag=True, help="Print only where the bytes are: an object's path, or inline.")
+@json_option("Print that as JSON, null for what is inline; with --backing-path-only.")
 @pass_settings
-def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_path_only: bool) -> None:
+def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_path_only: bool, as_json: bool) -> None:
     """Print FILES of an image, and what is below them, as composefs-dump(5) text.
 
     NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
@@ -40,6 +41,8 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
     from composefs.dumpfile import write_below
     from composefs.erofs.reader import Lookup
 
+    if as_json and not backing_path_only:
+        raise UsageError("--json needs --backing-path-only", hint="`cfsctl ls --json` prints all facts of files")
     paths = [b"".join([b"/" + part for part in file.split(b"/") if part]) for file in files]
     for file, path in zip(files, paths, strict=True):
         if not path:
@@ -58,19 +61,20 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
                     write_below(path, below, write_piece)
                 write(b"")
                 return
-    write(b"".join([_backing(path, node) for path, node in zip(paths, nodes, strict=True)]))
-
-
-def _backing(path: bytes, node: Node) -> bytes:
-    """Return the line that says where a file's bytes are."""
+    backing = [(path, _backing(path, node)) for path, node in zip(paths, nodes, strict=True)]
+    if as_json:
+        rows = [{"path": os.fsdecode(path), "backing": None if at is None else os.fsdecode(at)} for path, at in backing]
+        print_json({"image": image_id, "files": rows})
+        return
     from composefs.dumpfile.escape import escape
 
+    write(b"".join([b"%b %b\n" % (escape(path), b"inline" if at is None else escape(at)) for path, at in backing]))
+
+
+def _backing(path: bytes, node: Node) -> bytes | None:
+    """Return where a file's bytes are below objects/; None if they are in the image."""
     if not stat.S_ISREG(node.mode):
         raise UsageError(f"{os.fsdecode(path)} is not a regular file", hint="only such files have bytes")
     if not node.external:
-        backing = b"inline"
-    elif node.digest is None:
-        backing = escape(node.payload or b"-")
-    else:
-        backing = object_path(node.digest)
-    return b"%b %b\n" % (escape(path), backing)
+        return None
+    return (node.payload or b"-") if node.digest is None else object_path(node.digest)
