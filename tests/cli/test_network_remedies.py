@@ -238,6 +238,17 @@ def test_a_redirect_to_a_host_that_refuses(tmp_path: Path, target: Target, sourc
         assert ".filez: access refused (HTTP status 401) (the server wants to know who you are: " in told
 
 
+def test_a_redirect_to_a_host_with_an_endless_name(target: Target, source: Path) -> None:
+    """What came of it is still told."""
+    with serve(source) as server:
+        server.fault("*.filez", Fault(status=302, headers=(("Location", f"http://{'x' * 50_000}/file"),)))
+        told = the_error("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=6)
+    assert ".filez: redirected to http://xxx" in told
+    assert "xxx: Could not resolve host: xxx" in told
+    assert told.endswith(": it goes on where it stopped)\n")
+    assert len(told) < 1000
+
+
 def test_a_server_that_refuses_a_commit(target: Target, source: Path) -> None:
     """It may be one that says so of what is not there, or one that wants a login."""
     with serve(source) as server:

@@ -23,6 +23,7 @@ _LONGEST_RETRY_AFTER = 300
 _RETRY_AFTER = getattr(pycurl, "RETRY_AFTER", None)
 """What asks for those seconds; older pycurl, such as Debian 13's 7.45.6, cannot."""
 
+_LONGEST_PLACE = len("https://") + 253 + len(":65535")  # 253: the longest name of a host
 _BAD_REQUEST = 400
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
@@ -214,5 +215,5 @@ class Failure(NamedTuple):
 
 
 def _place(url: str) -> str:
-    """Return scheme, host and port of a URL."""
-    return "/".join(without_password(url).split("/", 3)[:3])
+    """Return scheme, host and port of a URL; no more than they may have, as a server may name any."""
+    return "/".join(without_password(url).split("/", 3)[:3])[:_LONGEST_PLACE]
