@@ -63,6 +63,12 @@ def test_the_one_in_this_directory_has_a_path(installed: Path, monkeypatch: pyte
     assert "(the one in this directory is ./good)" in cfsctl("ext", "check", "good", status=3).stderr
 
 
+def test_the_path_leads_where_the_kernel_goes(installed: Path, tmp_path: Path) -> None:
+    (installed / "below").mkdir()
+    (tmp_path / "link").symlink_to(installed / "below")
+    assert "good passes: " in cfsctl("ext", "check", f"{tmp_path}/link/../good").stdout
+
+
 @pytest.mark.parametrize(
     ("example", "why"),
     [

@@ -142,6 +142,13 @@ def test_search_order(monkeypatch: pytest.MonkeyPatch, environment: Path, tmp_pa
     ]
 
 
+def test_the_search_goes_where_the_kernel_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/below")
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", f"{tmp_path}/link/../ext")
+    assert discovery.search_path()[0] == f"{tmp_path}/elsewhere/ext"
+
+
 def test_borrowed_privileges_ignore_the_users_directories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", "/tmp/mine")
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)

@@ -66,7 +66,15 @@ def search_path() -> list[str]:
         if home.startswith("/"):
             directories.append(f"{home}/.local/{BELOW_PREFIX}")
     directories += [f"{prefix}/{BELOW_PREFIX}" for prefix in (sys.prefix, "/usr/local", "/usr")]
-    return list(dict.fromkeys(os.path.abspath(directory) for directory in directories))
+    return list(dict.fromkeys(map(_absolute, directories)))
+
+
+def _absolute(directory: str) -> str:
+    if ".." not in directory:
+        return os.path.abspath(directory)
+    from composefs.linux.files import absolute  # which no other start needs
+
+    return absolute(directory)
 
 
 def _asked_for() -> list[str]:

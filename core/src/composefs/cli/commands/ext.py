@@ -189,6 +189,7 @@ def check(
 def _found(extension: str) -> Extension:
     """Find what is to be checked, by its name or the path of its executable."""
     from composefs.ext import discovery
+    from composefs.linux.files import absolute
 
     if "/" not in extension:
         try:
@@ -197,7 +198,7 @@ def _found(extension: str) -> Extension:
             if os.path.lexists(extension):
                 error.hint = f"the one in this directory is ./{extension}"
             raise
-    directory, name = os.path.split(os.path.abspath(extension))
+    directory, name = os.path.split(absolute(extension))
     if os.path.isdir(extension):
         raise UsageError(f"{extension} is a directory", hint="name the executable in it")
     if extension.endswith(".json"):
