@@ -59,6 +59,19 @@ def test_an_extension_is_started_before_what_serves_it_is_loaded(tmp_path: Path)
     assert not loaded & LATE
 
 
+def test_help_and_completion_of_an_extension_need_nothing_that_opens_files() -> None:
+    script = """
+import sys
+import composefs.cli.extension
+import composefs.cli.kinds
+import composefs.ext.discovery
+composefs.ext.discovery.search_path()
+print(*{"fcntl", "composefs.linux.files"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "\n"
+
+
 def test_what_a_pull_of_ostree_loads_needs_no_regular_expression() -> None:
     script = """
 import sys

@@ -15,7 +15,6 @@ import click
 from composefs.cli.complete import ImageRef, StreamRef, Word
 from composefs.cli.frame import Path
 from composefs.errors import UsageError
-from composefs.linux.files import absolute
 from composefs.protocol.limits import MAX_INTEGER
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ class AbsolutePath(Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path and make it absolute."""
+        from composefs.linux.files import absolute  # loads what opens and locks files, half a millisecond
+
         path = absolute(super().convert(value, param, ctx))
         return _open_file(path) if self._there and _DESCRIPTOR.fullmatch(path) else path
 
