@@ -199,6 +199,7 @@ def test_a_lookbehind_has_branches_of_one_length_each() -> None:
     assert not matches("/(?:ab|c)x(?<=abx|dx)", "/cx")
     assert matches("/(?:ab|c)x(?<=(?:a|b)[xy]{1}|dx)", "/abx")
     assert matches("/(?=[ab]{2,}x).*", "/aabx")  # what is looked for ahead has any
+    assert matches(r"/a(?<=^/a)b(?<=(?=b)\Bb|\A/)", "/ab")  # a condition has none
 
 
 def test_expressions_that_the_two_engines_of_composefs_rs_see_differently() -> None:
@@ -286,6 +287,19 @@ def test_hostile_expressions_cost_bounded_work(name: str, monkeypatch: pytest.Mo
     with pytest.raises(TooLargeError, match="SELinux policy"):
         run()
     assert work.left > -STEPS
+
+
+@pytest.mark.parametrize("length", [1000, 3000])
+@pytest.mark.parametrize("last", ["x", "y"])
+def test_each_run_of_the_backtracker_is_paid_for(last: str, length: int) -> None:
+    """Also a short one, whether it finds something or not: there may be one for each path and pattern."""
+    work = Work(100_000)
+    path = b"/" + b"a" * length + b"x"
+    machine = Automaton([Rule(parse(f"/(?=a*{last}).*"), None)], work)
+    state = machine.read(machine.start, path)
+    before = work.left
+    assert machine.winner(state, path, ord("-")) == (0 if last == "x" else None)
+    assert before - work.left > 2 * length
 
 
 def test_groups_cost_nothing_that_nothing_refers_to() -> None:
