@@ -88,3 +88,14 @@ def test_no_cache_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(cache, "distrust", fail)
     assert cache.cache_directory("some", None, None, None) is None
+
+
+def test_no_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never worth an error: a home may be read-only."""
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "makedirs", fail)
+    assert cache.cache_directory("some", None, None, None) is None

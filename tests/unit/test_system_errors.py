@@ -19,3 +19,11 @@ def test_core_and_sdk_tell_the_same_of_an_error(number: int) -> None:
     assert os.strerror(number) in ours.message
     assert os.strerror(number) in theirs.message
     assert (ours.hint or "").startswith(theirs.hint or "")
+
+
+@pytest.mark.parametrize(("user", "remedy"), [(0, "look for an immutable file"), (1000, "check the owner and mode")])
+def test_who_is_root_is_not_told_to_be_root(monkeypatch: pytest.MonkeyPatch, user: int, remedy: str) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    error = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    for made in (from_os_error(error, "writing it"), from_exception(error)):
+        assert (made.hint or "").startswith(remedy)
