@@ -294,7 +294,7 @@ def test_another_type_is_refused(image: Path, mountpoint: Path) -> None:
 def test_what_is_no_image_or_no_directory(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(CONTENT)
     for source, target, message in (
-        (tmp_path / "text", mountpoint, "is not a composefs image"),
+        (tmp_path / "text", mountpoint, "is not a composefs image (mkcomposefs and `cfsctl create-image` make such"),
         (tmp_path / "missing", mountpoint, "No such file"),
         (tmp_path, mountpoint, "Is a directory"),
         (image, image, "is not a directory"),
