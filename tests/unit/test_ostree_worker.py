@@ -12,7 +12,9 @@ import zlib
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,7 +28,8 @@ from composefs_ostree.fetching.files import FetchedFiles
 from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.local import LocalFiles
 from composefs_ostree.fetching.stage import SmallContents
-from composefs_ostree.fetching.worker import Worker
+from composefs_ostree.fetching.traffic import traffic
+from composefs_ostree.fetching.worker import Worker, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
 from support.descriptors import descriptors, left_open
@@ -210,6 +213,25 @@ def test_a_worker_has_none_of_the_coordinators_descriptors(tmp_path: Path) -> No
     open_ones = set(map(int, (tmp_path / "descriptors").read_text().split()))
     assert not {read_end, write_end, above} & open_ones
     assert len(open_ones - {0, 1, 2}) == 2  # its socket, and the listing of this directory
+
+
+def test_of_a_wait_one_worker_speaks_for_all(tmp_path: Path) -> None:
+    def make_files(packs: Packs) -> LocalFiles:
+        traffic.tell("trying again in 300 s", 300.0)
+        return archive(tmp_path)(packs)
+
+    core: Any = SimpleNamespace(staging=SimpleNamespace(path=str(tmp_path)), features=[], log=Mock())
+    workers = Workers(core, make_files)
+    workers.most = 2
+    try:
+        for content in (b"one", b"two"):
+            worker = workers.for_part()
+            assert worker is not None
+            worker.deal([head_and_file(tmp_path, content)])
+        assert [len(collect(worker)) for worker in workers] == [1, 1]
+    finally:
+        workers.end()
+    core.log.assert_called_once_with("warning", "trying again in 300 s")
 
 
 @pytest.mark.parametrize("way", ["a directory", "a transport"])

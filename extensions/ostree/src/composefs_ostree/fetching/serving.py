@@ -61,7 +61,7 @@ def serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, f
         for row in files.step():
             ended += 1
             lot.add(row)
-        if traffic.lines or lot.is_due(started - ended):
+        if traffic.waits or lot.is_due(started - ended):
             channel.send((traffic.take(), _written(packs, lot.rows, files)))
             lot = _Lot()
 

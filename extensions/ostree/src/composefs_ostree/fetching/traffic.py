@@ -9,21 +9,24 @@ __all__ = ["Traffic", "traffic"]
 
 
 class Traffic:
-    """A count of bytes, those of answers' bodies as they were sent; ``lines`` are for the user, about longer waits."""
+    """A count of bytes, those of answers' bodies as they were sent.
+
+    ``waits`` are the longer ones, each a line for the user and the seconds that it takes.
+    """
 
     def __init__(self) -> None:
         self.received = 0
-        self.lines: list[str] = []
+        self.waits: list[tuple[str, float]] = []
 
-    def take(self) -> tuple[int, list[str]]:
-        """Return the count, to be added to another one, and the lines, and begin anew."""
-        taken = self.received, self.lines
-        self.received, self.lines = 0, []
+    def take(self) -> tuple[int, list[tuple[str, float]]]:
+        """Return the count, to be added to another one, and the waits, and begin anew."""
+        taken = self.received, self.waits
+        self.received, self.waits = 0, []
         return taken
 
-    def tell(self, line: str) -> None:
-        """Add a line."""
-        self.lines.append(line)
+    def tell(self, line: str, seconds: float) -> None:
+        """Add a wait."""
+        self.waits.append((line, seconds))
 
 
 traffic = Traffic()

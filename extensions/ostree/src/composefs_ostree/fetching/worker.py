@@ -6,6 +6,8 @@ makes two of them twice as fast as one.  What a worker does is in :mod:`composef
 
 from __future__ import annotations
 
+from time import monotonic
+
 from composefs_ext.errors import from_wire
 from composefs_ext.workers import WorkerProcess, available_cores, wait_for_any
 from composefs_ostree.fetching.serving import HANDOVER, serve
@@ -37,11 +39,11 @@ class Worker(WorkerProcess):
         make_files: Callable[[Packs], Files],
         directory: str | int,
         features: Collection[str],
-        tell: Callable[[str], object] = lambda _line: None,
+        tell: Callable[[str, float], object] = lambda _line, _seconds: None,
     ) -> None:
         """It works in ``directory``; ``features`` are those that were agreed with the core.
 
-        ``tell`` gets a line for the user before each longer wait.
+        ``tell`` gets a line for the user before each longer wait, and how many seconds that takes.
         """
         super().__init__(lambda channel: serve(channel, make_files, f"w{number}", features), directory)
         self._tell = tell
@@ -64,10 +66,10 @@ class Worker(WorkerProcess):
     def rows(self) -> list[Row]:
         """Return the rows that have come; those of failed files only count, and set ``failure``."""
         rows: list[Row] = []
-        for (received, lines), message in self.messages():
+        for (received, waits), message in self.messages():
             traffic.received += received
-            for line in lines:
-                self._tell(line)
+            for line, seconds in waits:
+                self._tell(line, seconds)
             for row in message:
                 self.outstanding -= 1
                 if len(row) != 2:
@@ -99,6 +101,7 @@ class Workers:
         self._directory = core.staging.path if directory is None else directory
         self._workers: list[Worker] = []
         self._started = 0
+        self._told_until = 0.0
 
     def __iter__(self) -> Iterator[Worker]:
         """Iterate over those that run."""
@@ -133,15 +136,17 @@ class Workers:
         return self._start() if worker is None and len(self._workers) < self.most else worker
 
     def _start(self) -> Worker:
-        core = self._core
-
-        def tell(line: str) -> None:
-            core.log("warning", line)
-
-        worker = Worker(self._started, self._make_files, self._directory, core.features, tell)
+        worker = Worker(self._started, self._make_files, self._directory, self._core.features, self._tell)
         self._started += 1
         self._workers.append(worker)
         return worker
+
+    def _tell(self, line: str, seconds: float) -> None:
+        """Warn of a wait: where a server sends all of them away, the first speaks for the others."""
+        now = monotonic()
+        if now >= self._told_until:
+            self._told_until = now + seconds
+            self._core.log("warning", line)
 
     def rows(self) -> Iterator[Row]:
         """Wait until the core or one of them has something to say; yield the rows that have come.

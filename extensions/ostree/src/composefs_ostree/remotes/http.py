@@ -57,8 +57,8 @@ _ANSWERED: set[str] = set()
 class HttpTransport:
     """A repository at a URL; ``requests`` is how many are on their way at a time, over ``connections``.
 
-    ``tell``, if given, is called with a line for the user before a wait that somebody would wonder about.  ``seconds``
-    bounds each transfer unless the settings do.
+    ``tell``, if given, is called before a wait that somebody would wonder about, with a line for the user and the
+    seconds.  ``seconds`` bounds each transfer unless the settings do.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class HttpTransport:
         url: str,
         requests: int,
         settings: Settings,
-        tell: Callable[[str], object] | None,
+        tell: Callable[[str, float], object] | None,
         *,
         connections: int,
         seconds: int,
@@ -262,7 +262,7 @@ class HttpTransport:
         # Where many requests fail together, the first speaks for those that wait no longer.
         if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
             self._told_until = now + delay
-            self._tell(f"{failure.error(is_needed=fetch.is_needed).message}; trying again in {delay:.0f} s")
+            self._tell(f"{failure.error(is_needed=fetch.is_needed).message}; trying again in {delay:.0f} s", delay)
 
 
 def _watch(handle: pycurl.Curl) -> Handshake:

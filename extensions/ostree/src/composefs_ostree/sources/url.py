@@ -121,7 +121,7 @@ class UrlSource:
         def going_to(places: Sequence[str]) -> list[HttpTransport]:
             return self._transports(places, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
 
-        def tell(line: str) -> None:
+        def tell(line: str, _seconds: float) -> None:
             core.log("warning", line)
 
         transports = going_to(urls)
@@ -186,7 +186,7 @@ class UrlSource:
         requests: int,
         seconds: int,
         connections: int,
-        tell: Callable[[str], object] | None = None,
+        tell: Callable[[str, float], object] | None = None,
     ) -> list[HttpTransport]:
         """Return a transport to each of these places, which have the same files."""
         settings = self._settings
