@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from composefs_ext.rows import Published, RefUpdate, StreamName
     from composefs_oci.formats.descriptors import Descriptor, Manifest
     from composefs_oci.held import HeldManifest
-    from composefs_oci.sources.source import Opener, Source
+    from composefs_oci.sources.source import Opener
 
 __all__ = ["Received", "Receiver", "Terms"]
 
@@ -97,11 +97,17 @@ class Receiver:
     """One manifest on its way in: :meth:`receive` does it."""
 
     def __init__(
-        self, core: Core, source: Source, open_source: Opener, digest: str, manifest: Manifest, terms: Terms
+        self,
+        core: Core,
+        read_blob: Callable[[Descriptor], bytes],
+        open_source: Opener,
+        digest: str,
+        manifest: Manifest,
+        terms: Terms,
     ) -> None:
         """``manifest`` is one of OCI and has this digest; ``open_source`` opens the source once more, for a worker."""
         self._core = core
-        self._source = source
+        self._read_blob = read_blob
         self._open_source = open_source
         self._digest = digest
         self._manifest = manifest
@@ -118,8 +124,7 @@ class Receiver:
         here = self._look()
         document = here.document
         if document is None:
-            with self._source.open_blob(self._manifest.config) as blob:
-                document = blob.read_all()
+            document = self._read_blob(self._manifest.config)
         made = self._store(document, here.config)
         images = made
         for attempt in range(1, _ATTEMPTS + 1):

@@ -31,13 +31,20 @@ if TYPE_CHECKING:
     import signal
     import socket
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TypeVar
+    from typing import Any, Protocol, TypeVar
 
     from composefs_ext.core import Core
 
     T = TypeVar("T")
     R = TypeVar("R")
-    W = TypeVar("W", bound="WorkerProcess")
+
+    class Speaking(Protocol):
+        """Something that may have something to say: a worker, or a thread."""
+
+        def fileno(self) -> int:
+            """Return the descriptor that is readable then."""
+
+    W = TypeVar("W", bound=Speaking)
 else:
     import _signal as signal  # as in extension.py
 

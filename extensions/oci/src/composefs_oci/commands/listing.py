@@ -116,14 +116,16 @@ def referrers(request: Request, core: Core) -> dict[str, Any]:
 
 def list_referrers(request: Request, core: Core) -> dict[str, Any]:
     """List the artifacts at a source that refer to an image there."""
-    from composefs_oci.sources.opening import open_requested
+    from composefs_ext.aside import Aside
+    from composefs_oci.sources.opening import opener_of
 
     platform = parse_platform(request.arguments["platform"]) if request.get("platform") else None
-    with open_requested(request, core) as source:
-        digest = source.manifest(platform).digest
+    aside = Aside(core)
+    with opener_of(request)(aside.tell) as source:
+        digest = aside.run(source.manifest, platform).digest
         rows = [
             _referrer(each.digest, each.artifact_type or "", each.size, dict(each.annotations))
-            for each in source.referrers(digest)
+            for each in aside.run(source.referrers, digest)
         ]
     return _show_referrers(core, digest, rows)
 

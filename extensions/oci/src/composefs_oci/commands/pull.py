@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from composefs_ext.aside import Aside
 from composefs_ext.errors import ExtError, TooLargeError, UsageError
 from composefs_ext.text import human_bytes
 from composefs_ext.tuples import NamedTuple
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request
     from composefs_ext.rows import RefUpdate
-    from composefs_oci.formats.descriptors import Manifest
+    from composefs_oci.formats.descriptors import Descriptor, Manifest
     from composefs_oci.formats.platform import Platform
     from composefs_oci.receiving import Received
     from composefs_oci.sources.source import Document, Opener, Source
@@ -48,9 +49,10 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     terms = _terms(request, core)
     platform = parse_platform(request.arguments["platform"]) if request.get("platform") else None
     open_source = opener_of(request)
-    with open_source(lambda line: core.log("warning", line)) as source:
-        puller = _Puller(core, source, open_source, repair=request.get("repair"))
-        document = source.manifest(platform)
+    aside = Aside(core)
+    with open_source(aside.tell) as source:
+        puller = _Puller(core, aside, source, open_source, repair=request.get("repair"))
+        document = aside.run(source.manifest, platform)
         manifest = puller.parse(document)
         refs = puller.referrers(document.digest, manifest) if request.get("referrers") else []
         received = puller.receive(manifest, terms, [*refs, {"name": ref, "target": manifest_stream(manifest.digest)}])
@@ -81,8 +83,9 @@ class _Found(NamedTuple):
 class _Puller:
     """What is pulled from one source in one run."""
 
-    def __init__(self, core: Core, source: Source, open_source: Opener, *, repair: bool) -> None:
+    def __init__(self, core: Core, aside: Aside, source: Source, open_source: Opener, *, repair: bool) -> None:
         self._core = core
+        self._aside = aside
         self._source = source
         self._open_source = open_source
         self._repair = repair
@@ -96,20 +99,20 @@ class _Puller:
         """Have a manifest stored with all that it needs, and then set the refs."""
         if self._repair:
             terms = terms._replace(damaged=self._damaged(found))
-        return Receiver(self._core, self._source, self._open_source, *found, terms).receive(refs)
+        return Receiver(self._core, self._read_blob, self._open_source, *found, terms).receive(refs)
 
     def referrers(self, at_source: str, subject: _Found) -> list[RefUpdate]:
         """Have all artifacts stored that refer to a manifest, and to these; return the refs that say so."""
         refs: dict[str, RefUpdate] = {}
         pending = [(at_source, subject.digest)]
         for digest, here in pending:
-            for descriptor in self._source.referrers(digest):
+            for descriptor in self._aside.run(self._source.referrers, digest):
                 if not is_manifest(descriptor.media_type):
                     self._core.log(
                         "warning", f"left out the referrer {descriptor.digest}: it is {descriptor.media_type}"
                     )
                     continue
-                found = self.parse(self._source.document(descriptor))
+                found = self.parse(self._aside.run(self._source.document, descriptor))
                 ref = referrer_ref(here, found.digest)
                 if ref in refs:
                     continue
@@ -119,6 +122,15 @@ class _Puller:
                 refs[ref] = {"name": ref, "target": manifest_stream(found.digest)}
                 pending.append((descriptor.digest, found.digest))
         return list(refs.values())
+
+    def _read_blob(self, descriptor: Descriptor) -> bytes:
+        """Return a small blob."""
+
+        def read() -> bytes:
+            with self._source.open_blob(descriptor) as blob:
+                return blob.read_all()
+
+        return self._aside.run(read)
 
     def _damaged(self, found: _Found) -> frozenset[str]:
         """Read everything that is here of an image; return what is bad."""

@@ -44,9 +44,11 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
 
 def list_tags(request: Request, core: Core) -> dict[str, Any]:
     """List the tags that a source has."""
-    from composefs_oci.sources.opening import open_requested
+    from composefs_ext.aside import Aside
+    from composefs_oci.sources.opening import opener_of
 
-    with core.progress("tags"), open_requested(request, core) as source:  # a page of them is a request
-        tags = source.tags()
+    aside = Aside(core)
+    with core.progress("tags"), opener_of(request)(aside.tell) as source:  # a page of them is a request
+        tags = aside.run(source.tags)
     core.output("".join(f"{printable(tag)}\n" for tag in tags) or "No tags found\n")
     return {"tags": tags}

@@ -9,17 +9,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from composefs_ext import Core, Request
+    from composefs_ext import Request
     from composefs_oci.formats.reference import Reference
     from composefs_oci.sources.access import Access
     from composefs_oci.sources.source import Opener, Source
 
-__all__ = ["open_requested", "open_source", "opener_of"]
-
-
-def open_requested(request: Request, core: Core) -> Source:
-    """Open the source that a command's IMAGE names."""
-    return opener_of(request)(lambda line: core.log("warning", line))
+__all__ = ["open_source", "opener_of"]
 
 
 def opener_of(request: Request) -> Opener:
