@@ -175,7 +175,7 @@ def test_the_order_of_making_a_repository(workshop: Workshop, name: str, tries: 
     [operation] = [each for each in OPERATIONS if each.name == name]
     with workshop.run(operation.repository) as run:
         log = [re.sub("#[0-9]+|[0-9a-f]{24}", "NEW", line) for line in follow(run, operation).log]
-    assert log == [*tries, "fchmod NEW", "syncfs NEW", *steps, "syncfs "]
+    assert log == [*tries, "fchmod NEW", "syncfs NEW", "fsync NEW", *steps, "syncfs ", "fsync "]
 
 
 def test_the_order_of_collection(workshop: Workshop) -> None:

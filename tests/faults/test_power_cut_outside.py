@@ -24,6 +24,7 @@ class Files:
 
     def __init__(self, root: Path) -> None:
         self._root = f"{root}/"
+        self._linked: set[str] = set()  # descriptors of files that were opened without a name, and have one since
         self.unwritten: set[str] = set()
         self.unnamed: set[str] = set()
 
@@ -45,8 +46,8 @@ class Files:
         match call.name.rstrip("2").removesuffix("at"):
             case "write" | "pwrite64":
                 self.unwritten.add(place)
-            case "fsync" if os.path.basename(place).startswith("#"):  # without a name: btrfs passes over it
-                pass
+            case "fsync" if "/#" in place and arguments.partition("<")[0] not in self._linked:
+                pass  # without a name: btrfs passes over it
             case "fsync":
                 self.unwritten.discard(place)
                 self.unnamed = {path for path in self.unnamed if os.path.dirname(path) != place}
@@ -54,9 +55,10 @@ class Files:
                 self.unwritten.clear()
                 self.unnamed.clear()
             case "open" if "O_CREAT" not in arguments:
-                pass
+                self._linked.discard(call.result.partition("<")[0])
             case "open" | "mkdir" | "link":
                 self.unnamed.add(place)
+                self._linked.update(re.findall('"/proc/self/fd/([0-9]+)"', arguments))
             case "rename":
                 yield place
                 self.unnamed.discard(places[0])

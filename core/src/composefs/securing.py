@@ -12,7 +12,7 @@ from composefs.errors import BusyError, CorruptError, UnsupportedError
 from composefs.graph import read_stock
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import open_file, sync_file_system
+from composefs.linux.files import open_file, sync_fully
 from composefs.repository import Repository
 from composefs.repository.metafile import META
 from composefs.repository.objects import listed
@@ -74,5 +74,5 @@ def _secure_meta(repository: Repository) -> None:
     what = f"enabling fs-verity on {repository.path / META}"
     with Doing(what), Descriptor(open_file(META, repository.store.root)) as fd:
         verity.enable(fd, repository.algorithm)
-        sync_file_system(fd)
+        sync_fully(fd)
     repository.store.secure = True

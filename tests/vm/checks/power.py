@@ -19,23 +19,25 @@ def check_what_is_made_outlasts_a_power_cut(directory: Path) -> None:
         file.truncate(32 << 20)
     run("mkfs.btrfs", "--quiet", "--mixed", disk)
     run("mount", "-o", "loop,commit=300", disk, directory)
-    enabled, image = directory / "enabled/repo", directory / "image"
+    enabled, images = directory / "enabled/repo", directory / "images"
     with lab.unmounted(directory):
         repository_with_image(directory / "enabled", "--insecure")
-        image.write_text("old")
+        images.mkdir()
+        for name in "abc":
+            (images / name).write_text("old")
         os.sync()
         # What comes later makes durable what was not: each is seen when it has ended.
-        for path in (directory / "first", image):  # the first fsync(2) since then may commit all, as syncfs(2) does
-            mkcomposefs(directory / "enabled/tree", path)
+        for name in "abc":  # the first fsync(2) since then may commit all, as syncfs(2) does
+            mkcomposefs(directory / "enabled/tree", images / name)
         after_image = shutil.copyfile(disk, lab.MEMORY / "after-image")
         cfsctl("--repo", enabled, "verity", "enable")
         after_enabling = shutil.copyfile(disk, lab.MEMORY / "after-enabling")
         cfsctl("init", directory / "new")
         after_init = shutil.copyfile(disk, lab.MEMORY / "after-init")
-        made = image.read_bytes()
+        made = (images / "c").read_bytes()
     run("mount", "-o", "loop", after_image, directory)
     with lab.unmounted(directory):
-        assert image.read_bytes() == made
+        assert [(images / name).read_bytes() for name in "abc"] == [made] * 3
     for left, repository in ((after_enabling, enabled), (after_init, directory / "new")):
         run("mount", "-o", "loop", left, directory)
         with lab.unmounted(directory):

@@ -197,17 +197,15 @@ def _write(image: str, pieces: list[bytes]) -> None:
         with Descriptor(os.open(image, os.O_WRONLY | os.O_CLOEXEC)) as fd:
             _write_all(fd, pieces)
         return
-    from composefs.linux.files import NewFile, sync_directory, sync_file_system
+    from composefs.linux.files import NewFile, sync_directory
 
     umask = os.umask(0)
     os.umask(umask)
     place = os.open(os.path.dirname(image), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with Descriptor(place) as directory, NewFile(directory, 0o666 & ~umask) as new:
         _write_all(new.fd, pieces)
-        # Or a power cut might leave neither this image nor the one that it replaces.  The fsync(2) of btrfs passes over
-        # what has no name yet.
-        sync_file_system(new.fd)
-        new.replace(directory, os.path.basename(image))
+        # Or a power cut might leave neither this image nor the one that it replaces.
+        new.replace(directory, os.path.basename(image), durable=True)
         sync_directory(directory)
 
 

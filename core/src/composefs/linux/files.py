@@ -29,6 +29,7 @@ __all__ = [
     "remove_tree",
     "sync_directory",
     "sync_file_system",
+    "sync_fully",
     "temporary_place",
     "write_all",
     "xattr_names",
@@ -188,13 +189,15 @@ class NewFile(Closing):
         else:
             os.link(self._name, name, src_dir_fd=self._at, dst_dir_fd=at, follow_symlinks=False)
 
-    def replace(self, at: int, name: str) -> None:
-        """Give the file a name, in one step in place of whatever has it."""
+    def replace(self, at: int, name: str, *, durable: bool = False) -> None:
+        """Give the file a name, in place of whatever has it, in one step; ``durable``: once its content is on disk."""
         if self._name is None:
             hold(self.fd)
             temporary = random_name()
             self.link(self._at, temporary)
             self._name = temporary
+        if durable:
+            os.fsync(self.fd)  # not before: that of btrfs passes over a file without a name
         os.rename(self._name, name, src_dir_fd=self._at, dst_dir_fd=at)
         self._name = None
 
@@ -257,6 +260,16 @@ def _make_accessible(name: str, at: int) -> None:
 
 def sync_directory(fd: int) -> None:
     """Wait until the names in a directory are on the disk."""
+    os.fsync(fd)
+
+
+def sync_fully(fd: int) -> None:
+    """Wait until a file or a directory is on the disk, also a file without a name, or with fs-verity.
+
+    For fsync(2) btrfs writes nothing of the one, and of the other not the digest, unless syncfs(2) came before.  Of
+    that the server of a FUSE mount hears nothing.
+    """
+    sync_file_system(fd)
     os.fsync(fd)
 
 

@@ -22,7 +22,7 @@ from composefs.linux.files import (
     open_directory,
     open_file,
     open_or_make_directory,
-    sync_file_system,
+    sync_fully,
     write_all,
 )
 from composefs.linux.locks import lock
@@ -194,7 +194,7 @@ def prepared(root: int, meta: Meta, *, secure: bool) -> Iterator[NewFile]:
         if secure:
             new.reopen_read_only()
             verity.enable(new.fd, meta.algorithm)
-        sync_file_system(new.fd)
+        sync_fully(new.fd)
         yield new
 
 
@@ -203,4 +203,4 @@ def put_in_place(root: int, name: Callable[[int, str], None]) -> None:
     for directory in ("objects", "streams", "images"):
         os.close(open_or_make_directory(directory, root))
     name(root, META)
-    sync_file_system(root)  # after fsync(2) btrfs might have the file without its fs-verity's digest (verity.enable)
+    sync_fully(root)
