@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -158,6 +159,30 @@ def test_ctrl_c_at_a_run_that_does_not_end(
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if str(installed / sample).encode() in _content(path).split(b"\0")
     ]
+
+
+def test_a_signal_when_nothing_is_left_to_cancel(installed: Path, environment: Path) -> None:
+    late = """
+import time
+
+class Late(Extension):
+    def end(self):
+        super().end()
+        self.stage("late", "")
+        time.sleep(3600)
+
+Late().main()
+"""
+    (installed / "good").write_text((installed / "good").read_text().replace("Extension().main()", late))
+    argv = [CFSCTL, "--progress", "none", "ext", "check", str(installed / "good")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not any("late" in names for _, _, names in os.walk(environment / "tmp")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors.endswith("cfsctl: the check of good was terminated\n")
 
 
 def test_runs_are_cancelled_where_ctrl_c_is_ignored(installed: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Self
 
+from composefs.errors import CancelledError
 from composefs.linux.signals import ASKING_TO_STOP
 
 __all__ = ["Interrupts"]
@@ -64,6 +65,12 @@ class Interrupts:
             if callable(before):
                 before(number, frame)
             raise KeyboardInterrupt
+
+    def error(self, what: str) -> CancelledError:
+        """Return the error that tells of ``what`` has been asked to stop."""
+        number = self.first or signal.SIGINT
+        done = "interrupted" if number is signal.SIGINT else "terminated"
+        return CancelledError.by_signal(number, f"{what} was {done}")
 
     def drain(self) -> None:
         """Make ``fd`` unreadable again."""

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from composefs import __version__
 from composefs.digest import BLOCK_SIZE
-from composefs.errors import CancelledError, ComposefsError, ExtensionError, ProtocolError, UsageError
+from composefs.errors import ComposefsError, ExtensionError, ProtocolError, UsageError
 from composefs.ext.channel import Channel
 from composefs.ext.context import Context
 from composefs.ext.conversation import Conversation, Gone
@@ -67,9 +67,7 @@ def converse(
     finally:
         ended = launched.end()  # after a broken rule, or an error of ours, there is nothing to be polite about
     if context.cancelled:
-        number = interrupts.first or signal.SIGINT
-        done = "interrupted" if number is signal.SIGINT else "terminated"
-        raise CancelledError.by_signal(number, f"extension {extension.name} was {done}")
+        raise interrupts.error(f"extension {extension.name}")
     return _judge(extension, context, outcome, ended, killed=killed)
 
 

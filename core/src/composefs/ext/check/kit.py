@@ -268,7 +268,7 @@ class _Kit:
             except ComposefsError as error:
                 failure = error.told
             if interrupted:  # when there was nothing left that the core could have cancelled
-                raise CancelledError.by_signal(interrupted, f"the check of {self.extension.name} was interrupted")
+                raise launched.interrupts.error(f"the check of {self.extension.name}")
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
         judge(scenario, watch, took, self.timeouts, failure)
