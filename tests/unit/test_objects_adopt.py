@@ -199,7 +199,7 @@ def link_out_of_staging(path: Path) -> None:
         (symlink, "is a symlink"),
         (Path.mkdir, "not a regular file"),
         (os.mkfifo, "not a regular file"),
-        (socket_at, "not a regular file"),
+        (socket_at, "not a regular file$"),
         (hard_link, "has 2 links"),
         (link_out_of_staging, "has 2 links"),
     ],

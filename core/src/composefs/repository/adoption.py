@@ -40,7 +40,7 @@ __all__ = ["Adoption"]
 # The kernel puts the label of the file's new place on it, and lets nobody remove it.
 _KEPT_XATTRS = frozenset({"security.selinux"})
 
-_NEVER_OPENED = {errno.ELOOP: "a symlink", errno.ENXIO: "not a regular file, but a socket"}
+_NEVER_OPENED = {errno.ELOOP: "a symlink", errno.ENXIO: "not a regular file"}
 
 _OBJECT = stat.S_IFREG | OBJECT_MODE
 

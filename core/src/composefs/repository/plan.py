@@ -1,4 +1,4 @@
-"""What publishing has to do: names are checked, and compared with what is there; nothing is written.
+"""What publishing has to do: names are checked, and compared with what is there; no name is written.
 
 A plan made without the lock on ``streams/`` is a look at what there is; one made with it holds until that is given up.
 """
