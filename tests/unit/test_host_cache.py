@@ -99,3 +99,15 @@ def test_no_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(os, "makedirs", fail)
     assert cache.cache_directory("some", None, None, None) is None
+
+
+def test_a_cache_where_the_kernel_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a symlink to a directory .. leads to what is above that."""
+    (tmp_path / "elsewhere/below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/below")
+    monkeypatch.setenv("XDG_CACHE_HOME", f"{tmp_path}/link/../cache")
+    made = cache.cache_directory("some", None, None, None)
+    assert made is not None
+    assert os.path.samefile(made, tmp_path / "elsewhere/cache/composefs/ext/some/none")
+    (tmp_path / "elsewhere").chmod(0o777)
+    assert cache.cache_directory("some", None, None, None) is None

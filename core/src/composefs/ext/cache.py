@@ -90,7 +90,7 @@ def _is_out_of_reach(directory: str, *, missing: bool) -> bool:
     ``missing`` is the answer for one that is not there, if all that is there of the way to it is out of reach.
     """
     try:
-        return distrust(os.path.abspath(directory), os.geteuid(), os.environ.get("HOME") or "/") is None
+        return distrust(directory, os.geteuid(), os.environ.get("HOME") or "/") is None
     except FileNotFoundError:
         return missing
     except OSError:
