@@ -86,6 +86,16 @@ print(*{"re", "enum", "json", "datetime", "functools"} & set(sys.modules))
     assert done.stdout.split() == []
 
 
+def test_what_gives_an_image_a_name_loads_nothing_to_read_manifests() -> None:
+    script = """
+import sys
+from composefs_oci.commands import tags
+print(*{"composefs_oci.formats.descriptors", "composefs_oci.formats.platform"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "\n"
+
+
 def test_what_hashes_small_files_loads_nothing_to_map_large_ones() -> None:
     script = """
 import sys

@@ -10,10 +10,8 @@ import os
 
 from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
-from composefs_oci.formats.descriptors import parse_manifest
 from composefs_oci.formats.digest import ALGORITHMS, digest_of, is_beginning, is_digest
 from composefs_oci.formats.json_document import MAX_DOCUMENT
-from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.names import (
     CONFIG,
     IMAGE_PREFIX,
@@ -83,7 +81,7 @@ def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConf
     """Return the config of the image that a name says, as in :func:`find_manifest`, or the digest of the config.
 
     ``stream_id`` is the config's stream, where somebody knows it.  Raises NotFoundError; UnsupportedError for what is
-    no image.
+    no image, which its manifest tells, but not a config that is named itself.
     """
     digest = find_tagged(core, name)
     if digest is None:
@@ -93,6 +91,9 @@ def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConf
     manifest = open_manifest(core, digest)
     config = open_config(core, manifest.config, stream_id or manifest.config_id)
     if not config.images:  # whoever pulls an image makes one of it
+        from composefs_oci.formats.descriptors import parse_manifest
+        from composefs_oci.formats.mediatypes import OCI_MANIFEST
+
         document = read_document(core, manifest.id, digest)
         if not parse_manifest(document, OCI_MANIFEST, f"the manifest {digest}").is_image:
             raise UnsupportedError(f"{name} is an artifact, of which no image is made", subject=name)
