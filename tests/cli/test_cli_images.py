@@ -122,6 +122,7 @@ class TestCreateImage:
         before = files(repo)
         for name in ("../../escape", "/etc/passwd", "a//b", ".", "a/../b", ""):
             the_error("--repo", repo, "create-image", tree, name, status=5)
+            the_error("--repo", repo, "import-image", name, status=5)  # though there is none on standard input
         assert files(repo) == before
 
     def test_bad_dump(self, repo: Path, tmp_path: Path) -> None:
@@ -151,7 +152,12 @@ class TestCreateImage:
     def test_missing_directory_and_no_usr(self, repo: Path, tmp_path: Path) -> None:
         assert "nothing" in the_error("--repo", repo, "create-image", tmp_path / "nothing", status=3)
         (tmp_path / "bare").mkdir()
-        assert "usr" in the_error("--repo", repo, "create-image", tmp_path / "bare", status=5)
+        (tmp_path / "bare/large").write_bytes(bytes(1000))
+        before, remedy = files(repo), "(say --no-propagate-usr-to-root to take the tree as it is)"
+        assert remedy in the_error("--repo", repo, "create-image", tmp_path / "bare", status=5)
+        assert files(repo) == before
+        (tmp_path / "bare/usr").touch()
+        assert remedy in the_error("--repo", repo, "create-image", tmp_path / "bare", status=5)
         cfsctl("--repo", repo, "create-image", "--no-propagate-usr-to-root", tmp_path / "bare", "empty")
 
     def test_a_file_is_no_tree(self, repo: Path, tmp_path: Path) -> None:

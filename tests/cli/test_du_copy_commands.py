@@ -109,6 +109,7 @@ def test_copy_of_nothing_known(made: Populated, target: Path) -> None:
     assert f"'none' (`cfsctl --repo {made.path} ref list` lists the refs there)" in told
     assert os.listdir(target / "images") == []
     cfsctl("--repo", target, "copy", "--from", target / "none", "os/1", status=3)
+    cfsctl("--repo", target, "copy", "--from", made.path, status=2)
 
 
 def test_copying_twice_at_once(made: Populated, target: Path) -> None:
