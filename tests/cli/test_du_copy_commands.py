@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, TIMEOUT, cfsctl, run
+from support.commands import CFSCTL, TIMEOUT, cfsctl, mkcomposefs, run
 from support.populated import Populated, populate
 from support.strace import read, recorder
 
@@ -161,6 +161,18 @@ def test_import_image_of_mkcomposefs_into_sha512(made: Populated, tmp_path: Path
         told = cfsctl("--repo", other, "import-image", "os/2", stdin=image, status=5).stderr
     assert "a sha256 digest among sha512 digests" in told
     assert "(here digests are of sha512, and mkcomposefs makes images with those of sha256: give a dump to `cfs" in told
+
+
+def test_import_image_refuses_a_path_that_leads_to_another_object(made: Populated, tmp_path: Path) -> None:
+    """It would show the other object's content wherever fs-verity is not enforced."""
+    three, four = made.files["three"], made.files["four"]
+    file = f"/f {made.object(three).stat().st_size} 100644 1 0 0 0 0.0 {four[:2]}/{four[2:]} - {three}"
+    (tmp_path / "dump").write_text(f"/ 0 40755 2 0 0 0 0.0 - - -\n{file}\n")
+    mkcomposefs("--from-file", tmp_path / "dump", tmp_path / "image")
+    with (tmp_path / "image").open("rb") as image:
+        told = cfsctl("--repo", made.path, "import-image", "os/2", stdin=image, status=5).stderr
+    assert "the file 'f' has a path that is not its digest's" in told
+    assert not os.path.lexists(made.path / "images/refs/os/2")
 
 
 def test_import_image_wants_the_objects(made: Populated, target: Path) -> None:
