@@ -198,6 +198,7 @@ def test_a_lookbehind_has_branches_of_one_length_each() -> None:
     assert matches("/(?:ab|c)x(?<!abx|dx)", "/cx")
     assert not matches("/(?:ab|c)x(?<=abx|dx)", "/cx")
     assert matches("/(?:ab|c)x(?<=(?:a|b)[xy]{1}|dx)", "/abx")
+    assert matches("/abc(?<=(a|b)c)", "/abc")
     assert matches("/(?=[ab]{2,}x).*", "/aabx")  # what is looked for ahead has any
     assert matches(r"/a(?<=^/a)b(?<=(?=b)\Bb|\A/)", "/ab")  # a condition has none
 
@@ -252,7 +253,7 @@ def test_classes_have_the_members_that_c_and_python_give_them() -> None:
         char = chr(code)
         for name in POSIX_CLASSES:
             assert matches(f"/[[:{name}:]]", f"/{char}") == bool(getattr(libc, f"is{name}")(code)), (name, char)
-        for escape in (r"\d", r"\D", r"\s", r"\S", r"\w", r"\W"):
+        for escape in (*(r"\d", r"\D", r"\s", r"\S", r"\w", r"\W"), *(r"\n", r"\r", r"\t", r"\f", r"\a")):
             found = re.fullmatch(escape.encode(), char.encode()) is not None
             assert matches(f"/{escape}", f"/{char}") == matches(f"/[{escape}]", f"/{char}") == found, (escape, char)
 
