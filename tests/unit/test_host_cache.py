@@ -55,6 +55,16 @@ def test_no_cache_where_the_account_does_not_get(tmp_path: Path, monkeypatch: py
     assert cache.cache_directory("some", None, None, account(os.geteuid())) == ours
 
 
+@pytest.mark.root
+def test_the_cache_of_an_account_is_its_own_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "CACHE", str(tmp_path))
+    monkeypatch.setattr(Account, "reaches", lambda _self, _path: True)
+    made = cache.cache_directory("some", None, None, account(OTHER))
+    assert made == f"{tmp_path}/{OTHER}/ext/some/none"
+    assert (Path(made).stat().st_uid, Path(made).parent.stat().st_uid) == (OTHER, 0)
+    assert cache.cache_directory("some", None, None, account(OTHER)) == made
+
+
 @pytest.mark.parametrize("who", [None, account(os.geteuid())], ids=["user", "account"])
 def test_no_cache_that_somebody_takes_away_while_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: Account | None
