@@ -481,6 +481,15 @@ def test_a_redirect_does_not_take_the_secret_along(peer: Hostile, tmp_path: Path
         assert other.host in error.message
 
 
+def test_a_redirect_to_an_endless_path(peer: Hostile) -> None:
+    """What came of it is still told."""
+    with hostile(peer.layout) as other:
+        there = f"http://{other.host}/{'x' * 50_000}"
+        peer.rule("/blobs/", lambda handler: handler.answer(307, b"", {"Location": there}))
+        other.rule("/x", lambda handler: handler.answer(403, b""))
+        fails(peer, NetworkError, "redirected to .*xxx: HTTP status 403")
+
+
 @pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
 def test_who_is_redirected_to_does_not_get_the_login_by_asking_for_it(
     peer: Hostile, tmp_path: Path, scheme: str

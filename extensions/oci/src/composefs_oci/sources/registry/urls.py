@@ -6,6 +6,8 @@ from urllib.parse import SplitResult, urlsplit
 
 __all__ = ["origin", "parts_of", "shown"]
 
+_SHOWN = 1000
+
 
 def parts_of(url: str) -> SplitResult:
     """Return the parts of a URL that a peer may have sent: of one that is none, those of an empty one."""
@@ -16,9 +18,9 @@ def parts_of(url: str) -> SplitResult:
 
 
 def shown(url: str) -> str:
-    """Return a URL without what may be secret in it."""
+    """Return a URL without what may be secret in it; of one without end, which a peer may send, the beginning."""
     parts = parts_of(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:_SHOWN]
 
 
 def origin(url: str) -> tuple[str, str]:
