@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs.digest import SHA256, SHA512
+from composefs.digest import SHA256, SHA512, Algorithm
 from composefs.errors import BusyError, UnsupportedError
 from composefs.linux import verity
 
@@ -37,15 +37,18 @@ def test_every_way_to_say_that_there_is_none(fd: int, monkeypatch: pytest.Monkey
     assert verity.measure(fd) is None
 
 
-def test_measure_reads_the_kernels_answer(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "algorithm", "size"), [(1, SHA256, 32), (2, SHA512, 64)], ids=["sha256", "sha512"])
+def test_measure_reads_the_kernels_answer(
+    fd: int, monkeypatch: pytest.MonkeyPatch, number: int, algorithm: Algorithm, size: int
+) -> None:
     def answer(_fd: int, request: int, buffer: bytearray) -> int:
         assert request == 0xC0046686
         assert struct.unpack_from("=HH", buffer) == (0, 64)
-        buffer[:36] = struct.pack("=HH", 1, 32) + b"d" * 32
+        struct.pack_into(f"=HH{size}s", buffer, 0, number, size, b"d" * size)  # into the buffer: it does not grow
         return 0
 
     monkeypatch.setattr(fcntl, "ioctl", answer)
-    assert verity.measure(fd) == (SHA256, b"d" * 32)
+    assert verity.measure(fd) == (algorithm, b"d" * size)
 
 
 def test_measure_of_an_unknown_algorithm(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
