@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import CFSCTL, TIMEOUT
+from support.interrupting import Interrupted
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.server import Fault, serve
@@ -54,3 +58,18 @@ def test_an_interrupted_pull_leaves_nothing(tmp_path: Path, pattern: str, number
         assert target.names() == {}
         server.forgive()
         target.ostree("pull", server.url, BRANCH)
+
+
+def test_waiting_for_the_lock_of_a_repository(tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree")
+    out = make_repo(tmp_path / "out")
+    commit(out, tmp_path / "tree")
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", out, BRANCH)
+    lock = os.open(out / ".lock", os.O_RDWR)
+    fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    run = Interrupted(tmp_path / "log", "--repo", target.path, "ostree", "export", BRANCH, out, trace="fcntl")
+    while "EAGAIN" not in run.log.read_text():
+        assert run.process.poll() is None
+    assert run.end() == "cfsctl: extension ostree was interrupted\n"
+    os.close(lock)

@@ -54,7 +54,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
         require_fit(tree, mode)
     os.umask(UMASK)
     made = lay_out(path, mode or "archive", level)
-    with Naming(path), closing(Target(path, made)) as target:
+    with Naming(path), closing(Target(path, made, core.pump)) as target:
         if mode not in (None, target.mode):
             raise UsageError(
                 f"{path} is a repository of the mode {target.mode}, not {mode}",

@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import time
+from collections.abc import Callable
 
 from composefs_ext.errors import BusyError, CorruptError
 from composefs_ext.files import Naming
@@ -24,12 +25,14 @@ _FLOCK = "hhqqi4x"
 class Lock:
     """The lock of one repository; taking it waits as long as libostree does."""
 
-    def __init__(self, path: str, top_fd: int) -> None:
+    def __init__(self, path: str, top_fd: int, sleep: Callable[[float], object]) -> None:
         """Open the file in the repository at ``path``, whose descriptor is ``top_fd``; nothing is locked yet.
 
+        ``sleep`` is called, with seconds, while others have the lock, and may raise to end the waiting.
         Raises CorruptError if it is not a regular file.
         """
         self._path = path
+        self._sleep = sleep
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with Naming(f"{path}/.lock"):
             try:
@@ -70,7 +73,7 @@ class Lock:
                     raise BusyError(
                         f"{self._path} is locked by another program", hint="try again later", subject=self._path
                     ) from None
-                time.sleep(0.1)
+                self._sleep(0.1)
             else:
                 return
 

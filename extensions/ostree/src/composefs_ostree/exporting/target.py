@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
@@ -47,10 +48,11 @@ class Target:
     stays, because refs name it.
     """
 
-    def __init__(self, path: str, made: Sequence[str] = ()) -> None:
+    def __init__(self, path: str, made: Sequence[str] = (), sleep: Callable[[float], object] = time.sleep) -> None:
         """Open a repository, and share its lock, so that nobody prunes it.
 
-        ``made`` is what :func:`~composefs_ostree.exporting.layout.lay_out` made of it.
+        ``made`` is what :func:`~composefs_ostree.exporting.layout.lay_out` made of it; ``sleep`` waits between attempts
+        to have the lock.
         """
         self.path = path
         self._made = made
@@ -63,7 +65,7 @@ class Target:
                 raise UnsupportedError.at(path, f"repositories of the mode {config.mode} cannot be written")
             self.settings = config.sections
             self._least_free, self._least_percent = _left_free(self.settings.get("core", {}), f"{path}/config")
-            self.lock = Lock(path, self.directories.top)
+            self.lock = Lock(path, self.directories.top, sleep)
             self.lock.share()
             self.read("config", MAX_CONFIG)  # until now, who made it could take it away again
         except FileNotFoundError:
