@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
+import os
 import signal
-import subprocess
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, TIMEOUT
+from support.commands import TIMEOUT
+from support.interrupting import Interrupted
 from support.oci_hostile import Handler, hostile
 from support.oci_layout import Layout, digest, tar
-from support.peers import require
 
 LAYER = tar(file=b"content" * 500)
 PULL = ("pull", "{image}", "app")
@@ -55,7 +57,6 @@ def check(
     """Interrupt a command that the registry keeps waiting by the last rule, and when the user ``is_told`` of that."""
     layout = Layout()
     layout.add(layout.image(LAYER))
-    log = tmp_path / "signals"
     asked = threading.Event()
     with hostile(layout) as server:
         *others, (last, answer) = rules
@@ -68,21 +69,14 @@ def check(
 
         server.rule(last, answer_and_say_so)
         words = [word.format(image=server.image, host=server.host) for word in command]
-        # Who does not end by itself in its time gets SIGTERM.  The process started is the command; strace is beside it.
-        strace = [require("strace"), "-D", "-f", "-qqq", "-o", log, "-e", "trace=none", "-e", "signal=SIGTERM"]
-        argv = [*strace, CFSCTL, "--repo", repo, "oci", *words, "--tls-verify=false"]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert asked.wait(TIMEOUT)
-            if is_told:
-                assert process.stderr is not None
-                assert "HTTP status 429" in process.stderr.readline()
-            process.send_signal(number)
-            out, told = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 128 + number
-    assert out == ""
-    done = "interrupted" if number == signal.SIGINT else "terminated"
-    assert told == f"cfsctl: extension oci was {done}\n"
-    assert [line for line in log.read_text().splitlines() if not line.startswith(f"{process.pid} ")] == []
+        run = Interrupted(tmp_path / "log", "--repo", repo, "oci", *words, "--tls-verify=false")
+        assert asked.wait(TIMEOUT)
+        if is_told:
+            assert "HTTP status 429" in run.line()
+        assert (
+            run.end(number)
+            == f"cfsctl: extension oci was {'interrupted' if number == signal.SIGINT else 'terminated'}\n"
+        )
     assert list((repo / "streams").iterdir()) == []
     assert not (repo / "staging").exists() or list((repo / "staging").iterdir()) == []
 
@@ -116,3 +110,14 @@ def test_waiting_for_a_token(tmp_path: Path, repo: Path) -> None:
 @pytest.mark.parametrize("answer", [told_to_wait, begun], ids=lambda each: each.__name__)
 def test_waiting_for_a_layer(tmp_path: Path, repo: Path, answer: Callable[[Handler], None]) -> None:
     check(tmp_path, repo, PULL, (digest(gzip.compress(LAYER, mtime=0)), answer))
+
+
+def test_waiting_for_an_archive_on_standard_input(tmp_path: Path, repo: Path) -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, gzip.compress(LAYER)[:10])
+    run = Interrupted(tmp_path / "log", "--repo", repo, "oci", "import-layer", digest(LAYER), stdin=ours)
+    while any(fcntl.ioctl(ours, termios.FIONREAD, bytes(4))):
+        assert run.process.poll() is None
+    assert run.end() == "cfsctl: extension oci was interrupted\n"
+    os.close(ours)
+    os.close(theirs)

@@ -6,6 +6,7 @@ import os
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, UnsupportedError, UsageError
 from composefs_ext.puts import Puts
+from composefs_ext.workers import wait_for_any
 from composefs_oci.dump import entry_lines
 from composefs_oci.formats.digest import is_digest
 from composefs_oci.held import whole_digest
@@ -88,8 +89,17 @@ class _Archive:
 
     where = "the archive on standard input"
 
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when something has come."""
+        return STANDARD_INPUT
+
     def read(self, size: int = PIECE) -> bytes:
-        """Return the next bytes, at most ``size`` of them; none at the end."""
+        """Return the next bytes, at most ``size`` of them; none at the end.  Whoever sends them may keep us waiting."""
+        while not wait_for_any(self._core, [self]):
+            pass
         return os.read(STANDARD_INPUT, size)
 
 
@@ -111,7 +121,7 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
         ids.extend(stored["id"] for _, stored in puts.rest(_STAGED_BYTES))
 
     try:
-        unpacked = unpack(open_tar(_Archive()), core.staging, take, diff_id=diff_id, max_inline=most_inline(core))
+        unpacked = unpack(open_tar(_Archive(core)), core.staging, take, diff_id=diff_id, max_inline=most_inline(core))
     except CorruptError as error:
         hint = "the digest is that of the archive, as it is before compression, on standard input"
         raise CorruptError(error.message, hint=hint, subject=diff_id) from None
