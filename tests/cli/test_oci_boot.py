@@ -209,15 +209,17 @@ def test_an_entry_boots_no_other_image_that_it_named(tmp_path: Path) -> None:
     """Where two arguments name images, the initramfs may take the wrong one; options may be on several lines."""
     repo = init(tmp_path / "repo")
     others = [f"composefs=?{'a' * 64}", f"composefs.digest=v1-sha256-12:{'b' * 64}"]
-    lines = ["title T", "linux /boot/vmlinuz", f"options quiet {others[0]} rw", f"options {others[1]} debug"]
+    lines = ["linux /boot/vmlinuz", "efi /boot/shell.efi", f"options rw {others[0]} ro", f"options {others[1]} s"]
     entries = {"e.conf": "\n".join(lines), "a.conf.bak": "linux /boot/none"}
     files = {f"boot/loader/entries/{name}": text.encode() for name, text in entries.items()}
-    image = pulled(repo, tmp_path, {**files, "boot/vmlinuz": b"kernel"})
+    programs = {"boot/vmlinuz": b"kernel", "boot/shell.efi": b"shell"}
+    image = pulled(repo, tmp_path, {**files, **programs})
     boot = tmp_path / "boot"
     boot.mkdir()
     cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
     written = (boot / "loader/entries/e.conf").read_text().splitlines()
-    assert written == [*lines[:2], f"options quiet rw composefs.digest=?v1-sha256-12:{image}", "options debug"]
+    assert written == [*lines[:2], f"options rw ro composefs.digest=?v1-sha256-12:{image}", "options s"]
+    assert {path: (boot / path).read_bytes() for path in programs} == programs
 
 
 @pytest.mark.parametrize("victim", ["vmlinuz", "initramfs.img"])
