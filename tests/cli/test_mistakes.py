@@ -117,6 +117,7 @@ MISTAKES = {
     "pull x": (USAGE, "'pull'", "see 'cfsctl oci pull --help' and 'cfsctl ostree pull --help'"),
     "gc --dryrun": (USAGE, "--dryrun", "--dry-run"),
     "gc --repo repo": (USAGE, "--repo comes before the command", "cfsctl --repo … COMMAND"),
+    "images -Z": (USAGE, "no such option '-Z'", "see 'cfsctl images --help'"),
     "--json images": (USAGE, "no such option '--json'", "a command's options come after it; see 'cfsctl --help'"),
     "oci --json images": (USAGE, "'--json'", "a command's options come after it; see 'cfsctl oci --help'"),
     "--hash md5 images": (USAGE, "'md5'", "sha256"),
