@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,8 @@ DIRECTORIES = [
 ]
 
 
-def system(files: dict[str, bytes]) -> bytes:
-    """A layer with what a system has that boots, and these files."""
+def system(files: Mapping[str, bytes | str]) -> bytes:
+    """A layer with what a system has that boots, and these files; a text is where a symlink leads."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in DIRECTORIES:
@@ -92,12 +93,16 @@ def system(files: dict[str, bytes]) -> bytes:
             archive.addfile(info)
         for path, data in files.items():
             info = tarfile.TarInfo(path)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
+            if isinstance(data, str):
+                info.type, info.linkname = tarfile.SYMTYPE, data
+                archive.addfile(info)
+            else:
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 
-def pulled(repo: Path, directory: Path, files: dict[str, bytes]) -> str:
+def pulled(repo: Path, directory: Path, files: Mapping[str, bytes | str]) -> str:
     """Pull an image of such a system under the name os; return the id of the bootable one."""
     layout = Layout()
     layout.add(layout.image(system(files)))
@@ -258,6 +263,15 @@ def test_a_kernel_is_called_as_its_system_is(tmp_path: Path, text: str) -> None:
     boot.mkdir()
     cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
     assert (boot / "loader/entries/6.1.conf").read_text().startswith("title Sample\nversion 6.1\n")
+
+
+def test_a_kernel_is_called_by_its_version_where_the_name_of_its_system_is_elsewhere(tmp_path: Path) -> None:
+    repo = init(tmp_path / "repo")
+    pulled(repo, tmp_path, {"usr/lib/os-release": "os.release.d/sample", "usr/lib/modules/6.1/vmlinuz": b"kernel"})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
+    assert (boot / "loader/entries/6.1.conf").read_text().startswith("title 6.1\nversion 6.1\n")
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0, 0o755)])
