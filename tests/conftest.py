@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from composefs_ext import Core
 from support.commands import BIN
 from support.ostree_pull import Target
 from support.vectors import VECTORS
@@ -107,3 +108,12 @@ def _settle(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 def target(tmp_path: Path) -> Target:
     """Make a repository to pull into."""
     return Target(tmp_path / "target")
+
+
+@pytest.fixture
+def silent_core() -> Iterator[Core]:
+    """A core, as an extension knows it, that says nothing and to which nothing is to be said."""
+    read_fd, write_fd = os.pipe()
+    yield Core(read_fd, write_fd)
+    os.close(read_fd)
+    os.close(write_fd)

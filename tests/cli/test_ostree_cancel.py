@@ -73,3 +73,22 @@ def test_waiting_for_the_lock_of_a_repository(tmp_path: Path) -> None:
         assert run.process.poll() is None
     assert run.end() == "cfsctl: extension ostree was interrupted\n"
     os.close(lock)
+
+
+def test_waiting_for_a_passphrase(tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree")
+    source = make_repo(tmp_path / "source")
+    commit(source, tmp_path / "tree")
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source, BRANCH)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gpg").write_text("#!/bin/sh\nexec sleep 3600\n")
+    (tmp_path / "bin/gpg").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    words = ["--repo", target.path, "ostree", "sign", BRANCH, "--gpg-sign=0123456789ABCDEF"]
+    run = Interrupted(tmp_path / "log", *words, trace="execve", env=environment)
+    while '["sleep"' not in run.log.read_text():
+        assert run.process.poll() is None
+    assert run.end() == "cfsctl: extension ostree was interrupted\n"
+    assert processes_in(target.path) == []
+    assert target.left_over() == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs_ext import Core
 from composefs_ext.errors import CorruptError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
@@ -91,8 +92,8 @@ def test_summaries_signed_by_ostree_are_good(keys: Keys, signed: Signed) -> None
         checking.verify(summary[:-1], metadata, policy, "summary")
 
 
-def test_ostree_takes_our_signatures(keys: Keys, signed: Signed, tmp_path: Path) -> None:
-    ours = signing.sign(signed.data, {}, SignOptions((keys.good, keys.subkey), str(keys.gpg.home)))
+def test_ostree_takes_our_signatures(silent_core: Core, keys: Keys, signed: Signed, tmp_path: Path) -> None:
+    ours = signing.sign(silent_core, signed.data, {}, SignOptions((keys.good, keys.subkey), str(keys.gpg.home)))
     signed.set_metadata(ours)
     (tmp_path / "rings").mkdir()
     (tmp_path / "rings" / "all.gpg").write_bytes(keys.gpg.export(keys.good, keys.parent))
@@ -107,8 +108,8 @@ def test_ostree_takes_our_signatures(keys: Keys, signed: Signed, tmp_path: Path)
     assert not puller.pulls()
 
 
-def test_ostree_adds_to_our_signatures(keys: Keys, signed: Signed) -> None:
-    signed.set_metadata(signing.sign(signed.data, {}, SignOptions((keys.good,), str(keys.gpg.home))))
+def test_ostree_adds_to_our_signatures(silent_core: Core, keys: Keys, signed: Signed) -> None:
+    signed.set_metadata(signing.sign(silent_core, signed.data, {}, SignOptions((keys.good,), str(keys.gpg.home))))
     home = f"--gpg-homedir={keys.gpg.home}"
     run(require("ostree"), "gpg-sign", f"--repo={signed.path}", home, signed.commit, keys.other)
     policy = policy_of({}, keyring=keys.gpg.export(keys.good, keys.other))

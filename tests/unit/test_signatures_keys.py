@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs_ext import Core
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.signatures import checking, libraries, publickeys, record, signing
@@ -77,18 +78,20 @@ def verify(keys: SignKeys, data: bytes, *blobs: bytes) -> list[record.Signature]
 
 
 @pytest.mark.parametrize(("secret", "public", "message", "signature"), ED25519)
-def test_ed25519_agrees_with_the_rfc(secret: str, public: str, message: str, signature: str, tmp_path: Path) -> None:
+def test_ed25519_agrees_with_the_rfc(
+    silent_core: Core, secret: str, public: str, message: str, signature: str, tmp_path: Path
+) -> None:
     data, wanted = bytes.fromhex(message), bytes.fromhex(signature)
     (found,) = verify(SignKeys("ed25519", (b64(public),)), data, wanted)
     assert found == ("ed25519", b64(public), None, None, None, None)
     (tmp_path / "secret").write_text(b64(secret + public) + "\n")
-    made = signing.sign(data, {}, SignOptions(key_files=(str(tmp_path / "secret"),)))
+    made = signing.sign(silent_core, data, {}, SignOptions(key_files=(str(tmp_path / "secret"),)))
     assert made == detached("ed25519", wanted)
     der = bytes.fromhex(PREFIX["ed25519"] + public)
     assert verify(SignKeys("spki", (base64.b64encode(der).decode(),)), data, wanted)[0].problem is None
 
 
-def test_ed448_agrees_with_the_rfc(tmp_path: Path) -> None:
+def test_ed448_agrees_with_the_rfc(silent_core: Core, tmp_path: Path) -> None:
     pem = tmp_path / "key.pem"
     pem.write_text(f"-----BEGIN PUBLIC KEY-----\n{b64(PREFIX['ed448'] + ED448_PUBLIC)}\n-----END PUBLIC KEY-----\n")
     keys = SignKeys("spki", files=(str(pem),))
@@ -100,7 +103,7 @@ def test_ed448_agrees_with_the_rfc(tmp_path: Path) -> None:
         + "\n-----END PRIVATE KEY-----\n"
     )
     options = SignOptions(sign_type="spki", key_files=(str(tmp_path / "secret.pem"),))
-    assert signing.sign(b"", {}, options) == detached("spki", bytes.fromhex(ED448_SIGNATURE))
+    assert signing.sign(silent_core, b"", {}, options) == detached("spki", bytes.fromhex(ED448_SIGNATURE))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ def test_ed448_agrees_with_the_rfc(tmp_path: Path) -> None:
         ("EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
     ],
 )
-def test_spki_agrees_with_openssl(algorithm: tuple[str, ...], tmp_path: Path) -> None:
+def test_spki_agrees_with_openssl(silent_core: Core, algorithm: tuple[str, ...], tmp_path: Path) -> None:
     openssl, data = require("openssl"), b"some bytes" * 50
     secret, public, file, made = (tmp_path / name for name in ("secret", "public", "data", "made"))
     file.write_bytes(data)
@@ -124,7 +127,7 @@ def test_spki_agrees_with_openssl(algorithm: tuple[str, ...], tmp_path: Path) ->
     with pytest.raises(CorruptError, match="none over these bytes"):
         verify(keys, data + b"x", made.read_bytes())
     options = SignOptions(sign_type="spki", key_files=(str(secret),))
-    (ours,) = signing.sign(data, {}, options)["ostree.sign.spki"].value
+    (ours,) = signing.sign(silent_core, data, {}, options)["ostree.sign.spki"].value
     made.write_bytes(ours)
     run(openssl, "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", public, "-in", file, "-sigfile", made)
 
@@ -259,25 +262,27 @@ X25519 = (
     ],
 )
 def test_what_is_no_secret_key_is_refused_without_telling_it(
-    kind: str, content: str, reason: str, tmp_path: Path
+    silent_core: Core, kind: str, content: str, reason: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "secret"
     path.write_text(content)
     with pytest.raises(FormatError, match=str(path)) as caught:
-        signing.sign(b"", {}, SignOptions(sign_type=kind, key_files=(str(path),)))
+        signing.sign(silent_core, b"", {}, SignOptions(sign_type=kind, key_files=(str(path),)))
     assert reason in caught.value.message
     assert not content or content not in caught.value.message
 
 
-def test_signatures_are_added_to_those_that_are_there(tmp_path: Path) -> None:
+def test_signatures_are_added_to_those_that_are_there(silent_core: Core, tmp_path: Path) -> None:
     secret, public, _, _ = ED25519[0]
     (tmp_path / "secret").write_text(b64(secret + public))
     options = SignOptions(key_files=(str(tmp_path / "secret"),))
-    first = signing.sign(b"x", {"other": Variant("s", "kept")}, options)
-    second = signing.sign(b"y", first, options)
+    first = signing.sign(silent_core, b"x", {"other": Variant("s", "kept")}, options)
+    second = signing.sign(silent_core, b"y", first, options)
     assert second["other"].value == "kept"
     assert len(second["ostree.sign.ed25519"].value) == 2
-    assert len(signing.sign(b"y", second, options)["ostree.sign.ed25519"].value) == 2, "the same one is there twice"
+    assert len(signing.sign(silent_core, b"y", second, options)["ostree.sign.ed25519"].value) == 2, (
+        "the same one is there twice"
+    )
 
 
 def test_without_the_library_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:

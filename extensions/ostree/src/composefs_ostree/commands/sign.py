@@ -47,7 +47,7 @@ def sign_held(request: Request, core: Core) -> dict[str, Any]:
     if is_check:
         found = verify(data, read_detached(core, stream, held.commit_id), _policy(request, core), what)
     elif signing.is_on:
-        made = make_signatures(data, signing)  # once: it may ask for a passphrase
+        made = make_signatures(core, data, signing)  # once: it may ask for a passphrase
         found = describe(_change(core, name, held.commit_id, lambda metadata: with_signatures(metadata, made)))
     else:
         found = describe(_change(core, name, held.commit_id, lambda metadata: _without(metadata, removed, what)))

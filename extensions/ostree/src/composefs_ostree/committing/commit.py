@@ -67,7 +67,7 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
         return {**facts, **counts, "unchanged": True}
     described = Commit(metadata, parent, request.get("subject", ""), body, timestamp, objects.root, objects.root_meta)
     made = finish(objects, described)
-    names, image = _store(core, made, sign(made.data, detached, signing))
+    names, image = _store(core, made, sign(core, made.data, detached, signing))
     target = stream_name(made.commit_id)
     verity = _publish(core, names, image, branch, current, target)
     core.output(f"commit  {made.commit_id.hex()}\nverity  {verity}\n" + (f"tagged  {branch}\n" if branch else ""))

@@ -101,7 +101,7 @@ def _put_summary(core: Core, target: Target, signing: SignOptions) -> None:
     """Write the summary anew, signed if that is wanted; warn of what it makes stale."""
     path, summary = target.path, make_summary(target)
     if signing.is_on:
-        signature = gvariant.encode("a{sv}", sign(summary, {}, signing))
+        signature = gvariant.encode("a{sv}", sign(core, summary, {}, signing))
         target.put_together({"summary": summary, "summary.sig": signature})
     else:
         # Without one that fits, clients that want a signature wait for the next; a wrong one would alarm them.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
     from typing import Any
 
-    from composefs_ext import Request
+    from composefs_ext import Core, Request
     from composefs_ostree.formats.gvariant import Variant
 
 __all__ = ["SignOptions", "make_signatures", "sign", "sign_options_of", "with_signatures"]
@@ -53,14 +53,14 @@ def sign_options_of(request: Request) -> SignOptions:
     return options
 
 
-def sign(data: bytes, metadata: Mapping[str, Variant], options: SignOptions) -> dict[str, Variant]:
+def sign(core: Core, data: bytes, metadata: Mapping[str, Variant], options: SignOptions) -> dict[str, Variant]:
     """Return ``metadata`` with signatures of ``data`` added; raise an ExtError if a key cannot be used."""
-    return with_signatures(metadata, make_signatures(data, options))
+    return with_signatures(metadata, make_signatures(core, data, options))
 
 
-def make_signatures(data: bytes, options: SignOptions) -> dict[str, list[bytes]]:
+def make_signatures(core: Core, data: bytes, options: SignOptions) -> dict[str, list[bytes]]:
     """Return signatures of ``data``, by kind; raise an ExtError if a key cannot be used."""
-    made = {"gpg": [_gpg(data, key, options.gpg_homedir) for key in options.gpg_keys]}
+    made = {"gpg": [_gpg(core, data, key, options.gpg_homedir) for key in options.gpg_keys]}
     made[options.sign_type] = [
         signature(data)
         for file in options.key_files
@@ -95,23 +95,23 @@ def _by_others(signatures: list[bytes], made: list[bytes]) -> list[bytes]:
     return [blob for blob in signatures if not {each.key for each in claims([blob])} <= keys]
 
 
-def _gpg(data: bytes, key: str, homedir: str | None) -> bytes:
+def _gpg(core: Core, data: bytes, key: str, homedir: str | None) -> bytes:
     """Have gpg sign; its agent, which has the secret keys, asks for the passphrase.
 
     An extension may write nowhere but to the directories given to it, so gpg is told to, and without ``homedir`` the
     agent must run already.
     """
     where = [f"--homedir={homedir}"] if homedir else []
-    starts_agent = homedir is not None and not _agent_runs(where)
+    starts_agent = homedir is not None and not _agent_runs(core, where)
     quiet = ["--lock-never", "--no-random-seed-file", "--trust-model=always", "--no-auto-check-trustdb"]
     if not homedir:
         quiet.append("--no-autostart")
     words = ["gpg", "--batch", "--quiet", *where, *quiet, f"--local-user={key}", "--no-armor", "--detach-sign"]
     try:
-        done = _run([*words, "--output=-"], data)
+        done = _run(core, [*words, "--output=-"], data)
     finally:
         if starts_agent:
-            _run(["gpgconf", *where, "--kill", "gpg-agent"])
+            _run(core, ["gpgconf", *where, "--kill", "gpg-agent"])
     if done.returncode or not done.stdout:
         lines = [line.removeprefix("gpg: ") for line in done.stderr.decode("utf-8", "replace").splitlines()]
         raise ExtError(
@@ -122,11 +122,11 @@ def _gpg(data: bytes, key: str, homedir: str | None) -> bytes:
     return done.stdout
 
 
-def _agent_runs(where: list[str]) -> bool:
+def _agent_runs(core: Core, where: list[str]) -> bool:
     """Tell whether somebody listens at the agent's socket."""
     import socket
 
-    path = _run(["gpgconf", *where, "--list-dirs", "agent-socket"]).stdout.rstrip(b"\n")
+    path = _run(core, ["gpgconf", *where, "--list-dirs", "agent-socket"]).stdout.rstrip(b"\n")
     with socket.socket(socket.AF_UNIX) as agent:
         try:
             agent.connect(path)
@@ -135,11 +135,14 @@ def _agent_runs(where: list[str]) -> bool:
     return True
 
 
-def _run(words: list[str], data: bytes = b"") -> CompletedProcess[bytes]:
+def _run(core: Core, words: list[str], data: bytes = b"") -> CompletedProcess[bytes]:
+    """Run a program, which may wait for the user to give a passphrase; what is cancelled the core ends."""
     import subprocess
 
+    from composefs_ext.aside import Aside
+
     try:
-        return subprocess.run(words, input=data, capture_output=True, check=False)
+        return Aside(core).run(subprocess.run, words, input=data, capture_output=True, check=False)
     except FileNotFoundError:
         raise UnsupportedError(
             f"signing by GPG needs the program {words[0]}, which is not installed",
