@@ -49,6 +49,15 @@ def repo(tmp_path: Path) -> Path:
     return path
 
 
+def test_ls_of_a_block_device_and_of_a_year_that_no_calendar_has(repo: Path) -> None:
+    dump = "/ 0 40755 2 0 0 0 0.0 - - -\n/disk 0 60640 1 0 6 2051 1000000000000.0 - - -\n"
+    cfsctl("--repo", repo, "create-image", "--from-dump", "-", "odd", input=dump)
+    [_, row] = cfsctl("--repo", repo, "ls", "-l", "odd").stdout.splitlines()
+    assert row.split() == ["brw-r-----", "1", "0", "6", "8,3", "1000000000000", "disk"]
+    [disk] = json.loads(cfsctl("--repo", repo, "ls", "--json", "odd").stdout)["entries"]
+    assert (disk["type"], disk["device"]) == ("block device", {"major": 8, "minor": 3})
+
+
 def test_ls(repo: Path) -> None:
     assert cfsctl("--repo", repo, "ls", "refs/old").stdout == "dev\ndir\nhard\nsym\n"
     assert cfsctl("--repo", repo, "ls", "old", "//dir/").stdout == "big\ne\\xccvil\\x1b[31m\ngrün e\n"
