@@ -13,6 +13,7 @@ import pytest
 from composefs_ext.aside import Aside
 from composefs_ext.core import Core
 from composefs_ext.errors import CancelledError, NetworkError
+from support.descriptors import descriptors, left_open
 
 
 class Ends:
@@ -85,3 +86,28 @@ def test_a_cancelled_run_does_not_wait_for_it(ends: Ends) -> None:
     with pytest.raises(CancelledError):
         aside.run(block)
     goes_on.set()
+
+
+def test_no_run_leaves_descriptors_open(ends: Ends) -> None:
+    """A run that was cancelled has one until its thread ends."""
+    aside = Aside(ends.core)
+    before = descriptors()
+    goes_on = threading.Event()
+    threads = []
+
+    def block() -> None:
+        threads.append(threading.current_thread())
+        ends.cancel()
+        goes_on.wait()
+        aside.tell("nobody hears this")
+
+    assert aside.run(int) == 0
+    with pytest.raises(ValueError, match="invalid literal"):
+        aside.run(int, "x")
+    assert not left_open(before)
+    with pytest.raises(CancelledError):
+        aside.run(block)
+    aside.tell("nor this")
+    goes_on.set()
+    threads[0].join()
+    assert not left_open(before)

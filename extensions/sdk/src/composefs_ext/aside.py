@@ -28,22 +28,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Aside"]
 
+_MOST_HEARD = 4096
+
 
 class Aside:
     """Runs functions in a thread, one at a time; they have no part in the conversation with the core."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._lines: deque[str | None] = deque()
-        self._come, self._more = os.pipe()  # a byte for each line
+        self._lines: deque[str] = deque()
+        self._come = self._more = -1  # the ends of a pipe: a byte for each line, and no more when the thread has ended
 
     def fileno(self) -> int:
-        """The descriptor that is readable when the thread has said something."""
+        """The descriptor that is readable when the thread has said something, or has ended."""
         return self._come
 
     def tell(self, line: str) -> None:
-        """Have a warning logged; for what runs in the thread."""
-        self._say(line)
+        """Have a warning logged, in a thread at once, else with the next run."""
+        self._lines.append(line)
+        if self._more >= 0:
+            os.write(self._more, b"\0")
 
     def run(self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Return what the function returns, or raise what it raises.
@@ -52,31 +56,34 @@ class Aside:
         """
         results: list[T] = []
         errors: list[BaseException] = []
+        self._come, more = os.pipe()
+        self._more = more
 
         def work() -> None:
             try:
                 results.append(function(*arguments, **options))
             except BaseException as error:  # noqa: BLE001  it is raised where the function was called
                 errors.append(error)
-            self._say(None)
+            os.close(more)
 
         thread = Thread(target=work, daemon=True)
-        thread.start()
-        while (line := self._heard()) is not None:
-            self._core.log("warning", line)
+        try:
+            thread.start()
+            while self._goes_on():
+                pass
+        finally:
+            self._more = -1
+            os.close(self._come)
         thread.join()  # worker processes may be forked after this
         if errors:
             raise errors[0]
         return results[0]
 
-    def _say(self, line: str | None) -> None:
-        """Hand over a line; None is the end."""
-        self._lines.append(line)
-        os.write(self._more, b"\0")
-
-    def _heard(self) -> str | None:
-        """Wait for the next line."""
-        while not wait_for_any(self._core, [self]):
-            pass
-        os.read(self._come, 1)
-        return self._lines.popleft()
+    def _goes_on(self) -> bool:
+        """Wait for the core or the thread, log what that has said, and tell whether it goes on."""
+        if not wait_for_any(self._core, [self]):
+            return True
+        heard = os.read(self._come, _MOST_HEARD)
+        while self._lines:
+            self._core.log("warning", self._lines.popleft())
+        return heard != b""
