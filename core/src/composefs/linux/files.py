@@ -191,13 +191,15 @@ class NewFile(Closing):
 
     def replace(self, at: int, name: str, *, durable: bool = False) -> None:
         """Give the file a name, in place of whatever has it, in one step; ``durable``: once its content is on disk."""
+        if durable:
+            os.fsync(self.fd)
         if self._name is None:
             hold(self.fd)
             temporary = random_name()
             self.link(self._at, temporary)
             self._name = temporary
-        if durable:
-            os.fsync(self.fd)  # not before: that of btrfs passes over a file without a name
+            if durable:
+                os.fsync(self.fd)  # that of btrfs passed over a file without a name; for others there is little left
         os.rename(self._name, name, src_dir_fd=self._at, dst_dir_fd=at)
         self._name = None
 
