@@ -215,6 +215,7 @@ def test_an_entry_boots_no_other_image_that_it_named(tmp_path: Path) -> None:
     repo = init(tmp_path / "repo")
     others = [f"composefs=?{'a' * 64}", f"composefs.digest=v1-sha256-12:{'b' * 64}"]
     lines = ["linux /boot/vmlinuz", "efi /boot/shell.efi", f"options rw {others[0]} ro", f"options {others[1]} s"]
+    lines += [f"options\t{others[0]}", "options", "version 1"]  # GRUB stops reading at a line without a value
     entries = {"e.conf": "\n".join(lines), "a.conf.bak": "linux /boot/none"}
     files = {f"boot/loader/entries/{name}": text.encode() for name, text in entries.items()}
     programs = {"boot/vmlinuz": b"kernel", "boot/shell.efi": b"shell"}
@@ -223,7 +224,7 @@ def test_an_entry_boots_no_other_image_that_it_named(tmp_path: Path) -> None:
     boot.mkdir()
     cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
     written = (boot / "loader/entries/e.conf").read_text().splitlines()
-    assert written == [*lines[:2], f"options rw ro composefs.digest=?v1-sha256-12:{image}", "options s"]
+    assert written == [*lines[:2], f"options rw ro composefs.digest=?v1-sha256-12:{image}", "options s", "version 1"]
     assert {path: (boot / path).read_bytes() for path in programs} == programs
 
 

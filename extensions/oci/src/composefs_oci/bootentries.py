@@ -186,15 +186,20 @@ def renamed(entry: BootEntry, name: str | None) -> BootEntry:
 
 def add_options(lines: list[str], words: list[str]) -> None:
     """Add kernel arguments to the first line of an entry's that has some; those that name another image go from all."""
-    added = words
-    for number, line in enumerate(lines):
+    added, changed = words, []
+    for line in lines:
         key, value = _split(line)
         if key == "options":
             kept = [word for word in value.split() if not word.startswith(("composefs=", "composefs.digest="))]
-            lines[number] = " ".join(["options", *kept, *added])
+            kept += added
             added = []
+            if not kept:  # GRUB stops reading at a line without a value
+                continue
+            line = " ".join(["options", *kept])
+        changed.append(line)
     if added:
-        lines.append(" ".join(["options", *added]))
+        changed.append(" ".join(["options", *added]))
+    lines[:] = changed
 
 
 def check_unified(core: Core, entry: BootEntry, karg: str, arguments: list[str]) -> None:
