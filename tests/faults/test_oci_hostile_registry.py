@@ -151,6 +151,21 @@ def test_a_blob_of_unknown_length_goes_on_too(peer: Hostile, knows_ranges: bool)
     assert ranges == [None, f"bytes={cut}-"]
 
 
+def test_a_blob_of_unknown_length_that_breaks_off_when_all_has_come(peer: Hostile) -> None:
+    digest, data = layer(peer)
+
+    def without_last_chunk(handler: Handler) -> None:
+        handler.send_response(416 if "Range" in handler.headers else 200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        handler.close_connection = True
+
+    peer.rule(f"/blobs/{digest}", without_last_chunk)
+    assert read(peer) == data
+    assert len(peer.paths(f"/blobs/{digest}")) == 1
+
+
 @pytest.mark.parametrize("status", [206, 416])
 def test_a_blob_of_unknown_length_that_is_shorter(peer: Hostile, status: int) -> None:
     """What ends there again has no more, or is said to have none, which is no matter of the network."""

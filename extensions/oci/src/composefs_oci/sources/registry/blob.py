@@ -47,6 +47,8 @@ class BlobReader:
                     raise self._broken()
             except NetworkError as error:
                 self.close()
+                if self._position == self._size:  # nothing is missing but the sign that nothing follows
+                    return b""
                 self._patience.wait(error)
                 continue
             self._position += len(data)
