@@ -1018,3 +1018,23 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used_again(
         assert select.select([connection.sock], [], [])[0]
     client.close()
     assert len(set(ports)) == 3
+
+
+def test_connections_are_closed_while_a_thread_makes_others(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that is not waited for when the user has had enough."""
+    client = http.Http(Trust(verify=False, client=None), peer.host)
+
+    def ask(host: str) -> None:
+        with client.get(f"http://{host}/v2/app/manifests/1") as response:
+            assert response.read_all(1 << 20)
+
+    ask(peer.host)
+    [[connection]] = client._idle.values()
+    close = connection.close
+
+    def meanwhile() -> None:
+        ask(peer.host.replace("127.0.0.1", "localhost"))
+        close()
+
+    monkeypatch.setattr(connection, "close", meanwhile)
+    client.close()

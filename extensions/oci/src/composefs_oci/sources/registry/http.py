@@ -257,11 +257,10 @@ class Http:
         return self._send("POST", url, headers, urlencode(form).encode())
 
     def close(self) -> None:
-        """Close all connections."""
-        for connections in self._idle.values():
-            for connection in connections:
+        """Close all connections; a thread that is not waited for may be asking for more."""
+        while self._idle:
+            for connection in self._idle.popitem()[1]:
                 connection.close()
-        self._idle.clear()
 
     def _send(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Response:
         headers = {**_HEADERS, **headers}
