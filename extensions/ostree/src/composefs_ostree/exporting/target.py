@@ -197,10 +197,10 @@ class Target:
 def _left_free(core: Mapping[str, str], where: str) -> tuple[int, int]:
     """Return how many bytes of the disk are not for ostree, and, if that is 0, how much of it in percent."""
     size, percent = core.get("min-free-space-size", "0MB"), core.get("min-free-space-percent", "")
-    if (parts := re.fullmatch(r"([0-9]{1,9})([MGT]B)", size)) is None:
+    if (parts := re.fullmatch(r"0*([0-9]{1,9})([MGT]B)", size)) is None:
         raise FormatError.at(where, f"min-free-space-size is {size[:40]!r}", hint="give a size like 500MB, 5GB or 1TB")
     # ostree takes the digits that it begins with, and none for 0.
-    digits = re.sub(r"^\+?0*([0-9]*).*", r"\1", percent)
-    if len(digits) > 2 or percent.startswith("-"):
+    digits = re.sub(r"^[+-]?0*([0-9]*).*", r"\1", percent)
+    if len(digits) > 2 or (digits and percent.startswith("-")):
         raise FormatError.at(where, f"min-free-space-percent is {percent[:40]!r}", hint="give a number below 100")
     return int(parts[1]) * _UNITS[parts[2]], int(digits or 0)
