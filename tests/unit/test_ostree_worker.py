@@ -29,10 +29,16 @@ from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.local import LocalFiles
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.traffic import traffic
+from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.fetching.worker import Worker, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
+from composefs_ostree.remotes import http
+from composefs_ostree.remotes.http import HttpTransport
+from composefs_ostree.remotes.limits import Limits
+from composefs_ostree.remotes.settings import settings_of
 from support.descriptors import descriptors, left_open
+from support.server import Fault, serve
 
 if TYPE_CHECKING:
     from composefs_ostree.fetching.files import Files
@@ -232,6 +238,56 @@ def test_of_a_wait_one_worker_speaks_for_all(tmp_path: Path) -> None:
     finally:
         workers.end()
     core.log.assert_called_once_with("warning", "trying again in 300 s")
+
+
+def test_no_worker_speaks_for_one_that_waits_much_longer(tmp_path: Path) -> None:
+    waits = [("1 s", 1.1), ("300 s", 300.0), ("other 300 s", 370.0), ("2 s", 2.0)]
+
+    def make_files(packs: Packs) -> LocalFiles:
+        for wait in waits:
+            traffic.tell(*wait)
+        return archive(tmp_path)(packs)
+
+    core: Any = SimpleNamespace(staging=SimpleNamespace(path=str(tmp_path)), features=[], log=Mock())
+    workers = Workers(core, make_files, 1)
+    try:
+        worker = workers.for_part()
+        assert worker is not None
+        worker.deal([head_and_file(tmp_path, b"content")])
+        assert len(collect(worker)) == 1
+    finally:
+        workers.end()
+    assert [call.args for call in core.log.call_args_list] == [("warning", "1 s"), ("warning", "300 s")]
+
+
+def test_no_request_speaks_for_one_that_waits_much_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_LONG_WAIT", 0.1)
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRY_DELAY", "0.1")
+    told: list[float] = []
+    with serve(tmp_path) as server:
+        for name in ("first", "second"):
+            (tmp_path / name).touch()
+            server.fault(f"/{name}", Fault(status=503), times=1)
+        transport = HttpTransport(
+            server.url,
+            2,
+            settings_of(None, Limits(None, None, None, None, None, None, None), []),
+            lambda _line, seconds: told.append(seconds),
+            connections=1,
+            seconds=60,
+        )
+        first, second = Fetch("first"), Fetch("second")
+        second.attempts = 3  # so that it waits eight times as long
+        transport.start(first)
+        while not told:
+            transport.step()
+        transport.start(second)
+        ended: list[Fetch] = []
+        while len(ended) < 2:
+            ended += transport.step()
+    assert [fetch.error for fetch in ended] == [None, None]
+    assert len(told) == 2
+    assert told[1] > 4 * told[0]
 
 
 @pytest.mark.parametrize("way", ["a directory", "a transport"])

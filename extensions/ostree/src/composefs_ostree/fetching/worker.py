@@ -142,9 +142,9 @@ class Workers:
         return worker
 
     def _tell(self, line: str, seconds: float) -> None:
-        """Warn of a wait: where a server sends all of them away, the first speaks for the others."""
+        """Warn of a wait: where a server sends all of them away, the first speaks for those that wait as long."""
         now = monotonic()
-        if now >= self._told_until:
+        if now + seconds / 2 >= self._told_until:  # as long but for what is added at random
             self._told_until = now + seconds
             self._core.log("warning", line)
 

@@ -259,8 +259,8 @@ class HttpTransport:
         delay = max(delay, failure.retry_after) * (1 + os.urandom(1)[0] / 1024)
         now = monotonic()
         insort(self._later, (now + delay, fetch), key=itemgetter(0))
-        # Where many requests fail together, the first speaks for those that wait no longer.
-        if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
+        # Where many requests fail together, the first speaks for those that wait as long.
+        if self._tell and delay >= _LONG_WAIT and now + delay / 2 >= self._told_until:
             self._told_until = now + delay
             self._tell(f"{failure.error(is_needed=fetch.is_needed).message}; trying again in {delay:.0f} s", delay)
 
