@@ -96,6 +96,16 @@ print(*{"composefs_oci.formats.descriptors", "composefs_oci.formats.platform"} &
     assert done.stdout == "\n"
 
 
+def test_what_gives_a_layer_out_loads_nothing_to_take_one_in() -> None:
+    script = """
+import sys
+from composefs_oci.commands import layers
+print(*(name for name in sys.modules if name.startswith(("composefs_ext.workers", "composefs_oci.sources"))))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "\n"
+
+
 def test_what_hashes_small_files_loads_nothing_to_map_large_ones() -> None:
     script = """
 import sys

@@ -17,7 +17,7 @@ COMMANDS = {
     "untag": "composefs_oci.commands.tags:untag",
     "list-tags": "composefs_oci.commands.tags:list_tags",
     "layer": "composefs_oci.commands.layers:layer",
-    "import-layer": "composefs_oci.commands.layers:import_layer",
+    "import-layer": "composefs_oci.commands.importing:import_layer",
     "dump": "composefs_oci.commands.trees:dump",
     "compute-id": "composefs_oci.commands.trees:compute_id",
     "mount": "composefs_oci.commands.trees:mount",
