@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import struct
@@ -190,18 +191,27 @@ def test_a_directory_in_the_place_of_an_object(populated: Populated, tmp_path: P
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/one").write_bytes(b"one" * 100)
     repository = ("--repo", populated.path)
-    place = populated.object(populated.files["one"])
-    place.unlink()
-    place.mkdir()
-    others = [populated.object(each) for each in populated.live - {populated.files["one"]}]
-    for other in others:
+    stuck = sorted([populated.files["one"], populated.files["two"]])
+    for place in map(populated.object, stuck):
+        place.unlink()
+        place.mkdir()
+    others = sorted(populated.live - set(stuck))
+    for other in map(populated.object, others):
         other.unlink()
+    create = (*repository, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree")
+    refused = one_line(cfsctl(*create, status=5))
+    assert f"object {populated.files['one']} is damaged: it is a directory (move that away" in refused
     repair = (*repository, "fsck", "--repair", "--from", good)
-    for command in repair, (*repository, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree"):
-        refused = one_line(cfsctl(*command, status=5))
-        assert f"object {populated.files['one']} is damaged: it is a directory (move that away" in refused
-        assert all(other.is_file() for other in others)  # what could be put back is there
-    place.rmdir()
+    done = cfsctl(*repair, "--json", status=5)
+    report = json.loads(done.stdout)
+    assert (report["ok"], sorted(report["repaired"])) == (False, others)
+    damaged = ", ".join(f"object {each} is damaged: it is a directory" for each in stuck)
+    assert done.stderr == f"cfsctl: {damaged} (move that away, and run the command again)\n"
+    again = cfsctl(*repair, status=5)
+    assert again.stderr == done.stderr
+    assert again.stdout.count("fsck: unexpected-file-type: ") == 2
+    for place in map(populated.object, stuck):
+        place.rmdir()
     cfsctl(*repair)
     cfsctl(*repository, "fsck")
 

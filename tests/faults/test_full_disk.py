@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from composefs import fsverity
+from composefs.digest import SHA256
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication
 from support.commands import CFSCTL, cfsctl, run, the_error
 from support.mounts import mounted
 from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
-from support.populated import populate
+from support.populated import make_image, populate
 from support.remotes import machine
 from support.server import Fault, serve
 
@@ -157,6 +161,35 @@ def test_a_repair_without_which_nothing_can_be_collected(tmp_path: Path, damage:
         cfsctl("--repo", made.path, "fsck", "--repair", "--from", good)
         cfsctl("--repo", made.path, "gc")
         assert made.ids() == made.live
+
+
+def test_a_file_that_does_not_fit_keeps_no_image_from_being_put_back(tmp_path: Path) -> None:
+    """It comes first, in the order of the ids."""
+    good = populate(tmp_path / "good")
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4000k", "tmpfs"):
+        made = populate(tmp_path / "disk/repo")
+        for path in good.path, made.path:
+            with Repository.open(path, writable=True) as repository:
+                large = (bytes([number]) * 300_000 for number in range(256))
+                image, [file] = make_image(repository, next(each for each in large if digest(each) < made.alone))
+                repository.publish(Publication(images=[ImageName(image, "large")]))
+        for lost in file, made.alone:
+            made.object(lost).unlink()
+        free = os.statvfs(made.path)
+        (tmp_path / "disk/fill").write_bytes(bytes(free.f_bavail * free.f_frsize - 56 * 1024))  # 40 KiB are reserved
+        assert "nothing was deleted" in the_error("--repo", made.path, "gc", status=5)
+        done = cfsctl("--repo", made.path, "fsck", "--repair", "--from", good.path, status=8)
+        assert "repaired objects: 1\n" in done.stdout
+        assert " bytes are free for " in done.stderr
+        cfsctl("--repo", made.path, "gc")
+        assert made.ids() == made.live | {image}
+        (tmp_path / "disk/fill").unlink()
+        cfsctl("--repo", made.path, "fsck", "--repair", "--from", good.path)
+
+
+def digest(data: bytes) -> str:
+    return fsverity.digest_bytes(data, SHA256).hex()
 
 
 def test_a_new_repository(tmp_path: Path) -> None:

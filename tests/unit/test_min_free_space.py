@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,10 @@ from composefs.errors import NoSpaceError
 from composefs.fsck.repair import check_and_repair
 from composefs.gc import collect
 from composefs.repository import Repository
-from composefs.repository.publication import ImageName, Publication, RefRemoval
+from composefs.repository.publication import ImageName, Publication, RefRemoval, StreamName
 from composefs.repository.store import RESERVE
-from support.populated import make_image, populate
+from composefs.splitstream import Parts
+from support.populated import CONTENT_TYPE, make_image, populate
 
 BLOCK = 4096
 
@@ -80,16 +82,24 @@ def test_small_files_count_each_but_those_that_are_there(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("size", [BLOCK, 1 << 20])
-def test_what_a_repair_puts_back_may_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_the_streams_and_images_of_a_repair_may_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Garbage collection, which would make room, reads these, and does not read files."""
     (tmp_path / "good").mkdir()
     (tmp_path / "good/file").write_bytes(b"x" * size)
     made = populate(tmp_path / "repo")
     with Repository.open(made.path, writable=True) as repository:
+        stream = repository.streams.put(Parts(CONTENT_TYPE, random.Random(1).randbytes(size), [-size])).id
         image, [file] = make_image(repository, b"x" * size)
-        repository.publish(Publication(images=[ImageName(image, "it")]))
+        repository.publish(Publication(streams=[StreamName("it", stream)], images=[ImageName(image, "it")]))
         made.object(file).unlink()
+        made.object(stream).rename(tmp_path / "good/stream")
         disk(monkeypatch, blocks=1000, free=0)
-        assert check_and_repair(repository, tmp_path / "good").repaired == [file]
+        report = check_and_repair(repository, tmp_path / "good")
+        assert report.repaired == [stream]
+        assert report.bad == {file}
+        assert [type(error) for error in report.stuck] == [NoSpaceError]
 
 
 def test_a_full_disk_can_be_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

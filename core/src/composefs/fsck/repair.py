@@ -10,7 +10,7 @@ from pathlib import Path
 
 from composefs import fsverity
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, CorruptError, FormatError, NotFoundError, UnsupportedError
+from composefs.errors import ComposefsError, CorruptError, FormatError, NoSpaceError, NotFoundError, UnsupportedError
 from composefs.fsck.checking import check, silent
 from composefs.fsck.report import Report
 from composefs.linux.closing import Descriptor
@@ -18,6 +18,9 @@ from composefs.linux.files import open_file
 from composefs.repository import Repository
 
 __all__ = ["check_and_repair"]
+
+_GC_READS = frozenset({"broken-symlink", "missing-named-ref", "stream-open-failed", "image-open-failed"})
+"""Kinds of problems with objects without which garbage collection does not begin."""
 
 
 def check_and_repair(
@@ -31,8 +34,8 @@ def check_and_repair(
 
     ``source`` is a repository or any directory of files; for a repository in which garbage is collected this waits
     ``wait`` seconds.  What comes back may name more that is missing, so this goes on until nothing more is found, here
-    or by somebody else who repairs.  Raises NotFoundError when there is no such directory, BusyError, and once all else
-    is put back CorruptError for what stands in the place of an object and cannot be replaced.
+    or by somebody else who repairs.  What kept single objects from being put back is in ``stuck`` of the report:
+    a directory in their place, or want of space.  Raises NotFoundError when ``source`` is no directory, and BusyError.
     """
     repository.store.require_writable("repairing")
     source = Path(source)
@@ -46,15 +49,16 @@ def check_and_repair(
         )
     repaired: list[str] = []
     tried: set[str] = set()
-    stuck: list[CorruptError] = []
+    stuck: list[ComposefsError] = []
     while True:
         found = check(repository, report=report)
         wanted = found.bad - tried
-        back = _put_back(repository, source, wanted, wait, stuck) if wanted else {}
+        # Without these gc cannot make room, so that they may fill the disk, which nothing else may.
+        urgent = {problem.object for problem in found.problems if problem.kind in _GC_READS}
+        back = _put_back(repository, source, wanted, urgent, wait, stuck) if wanted else {}
         if not back:
-            if stuck:
-                raise stuck[0]
             found.repaired = repaired
+            found.stuck = stuck
             return found
         repository.objects.barrier()
         repaired += sorted(object_id for object_id, is_ours in back.items() if is_ours)
@@ -62,19 +66,23 @@ def check_and_repair(
 
 
 def _put_back(
-    repository: Repository, source: Path, wanted: set[str], wait: float, stuck: list[CorruptError]
+    repository: Repository,
+    source: Path,
+    wanted: set[str],
+    urgent: set[str | None],
+    wait: float,
+    stuck: list[ComposefsError],
 ) -> dict[str, bool]:
     """Store those of the wanted objects that are found; return their ids, and whether it was we who put them back.
 
-    What is in the way of others goes to ``stuck``.
+    The ``urgent`` ones may fill the disk.  What keeps others from being stored goes to ``stuck``.
     """
     back: dict[str, bool] = {}
-    for fd in _candidates(source, repository.algorithm, wanted, wait):
+    for object_id, fd in _candidates(source, repository.algorithm, wanted, wait):
         # The id is that of the bytes stored, so a file that changes meanwhile does no harm.
-        # On a full disk too: gc, which would make room, may need them.
         try:
-            stored = repository.objects.store_fd(fd, from_reserve=True)
-        except CorruptError as error:
+            stored = repository.objects.store_fd(fd, from_reserve=object_id in urgent)
+        except (CorruptError, NoSpaceError) as error:
             stuck.append(error)
             continue
         if stored.id in wanted:
@@ -82,8 +90,8 @@ def _put_back(
     return back
 
 
-def _candidates(source: Path, algorithm: Algorithm, wanted: set[str], wait: float) -> Iterator[int]:
-    """Yield open files that have had one of the wanted digests a moment ago; each is closed after its turn."""
+def _candidates(source: Path, algorithm: Algorithm, wanted: set[str], wait: float) -> Iterator[tuple[str, int]]:
+    """Yield wanted digests with open files that have had them a moment ago; each is closed after its turn."""
     try:
         other = Repository.open(source, algorithm=algorithm, wait=wait)
     except (NotFoundError, FormatError, UnsupportedError):
@@ -97,10 +105,10 @@ def _candidates(source: Path, algorithm: Algorithm, wanted: set[str], wait: floa
                 Descriptor(other.objects.open(object_id, verify=True)) as fd,
             ):
                 fsverity.digest_fd(fd, algorithm)  # fs-verity has vouched for the digest, not for the pages
-                yield fd
+                yield object_id, fd
 
 
-def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
+def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[tuple[str, int]]:
     """Read all files below a directory, however deep; what cannot be read is none of those wanted."""
     left = set(wanted)
     pending = [os.fspath(top)]
@@ -119,6 +127,6 @@ def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
                     digest = fsverity.digest_fd(fd, algorithm).hex()
                     if digest in left:
                         left.discard(digest)
-                        yield fd
+                        yield digest, fd
             if not left:
                 return

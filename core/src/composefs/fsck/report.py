@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from composefs.errors import ComposefsError
 from composefs.graph import Problem
 
 __all__ = ["Report"]
@@ -22,8 +23,9 @@ class Report:
     ``has_metadata`` tells whether there is a meta.json, which repositories from before composefs-rs 0.7 lack.
     ``metadata_only`` tells that objects were not read, but for streams and images, so that none is counted.
     ``bad`` are the ids of the objects that are missing or damaged, ``useless`` those of streams and images that have
-    their digest and wrong content all the same, ``repaired`` those of objects put back.  ``affected`` are the names of
-    what needs something bad or useless: ``streams``, ``images``, and ``refs``, which are paths from the top.
+    their digest and wrong content all the same, ``repaired`` those of objects put back, and ``stuck`` what kept
+    others from that.  ``affected`` are the names of what needs something bad or useless: ``streams``, ``images``, and
+    ``refs``, which are paths from the top.
     """
 
     metadata_only: bool = False
@@ -41,6 +43,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     affected: dict[str, list[str]] = field(default_factory=dict)
     repaired: list[str] = field(default_factory=list)
+    stuck: list[ComposefsError] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

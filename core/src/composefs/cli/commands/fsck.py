@@ -9,7 +9,7 @@ import click
 from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.output import line, print_json, say
 from composefs.cli.settings import Settings, pass_settings
-from composefs.errors import UsageError
+from composefs.errors import ComposefsError, UsageError
 
 if TYPE_CHECKING:
     from composefs.fsck import Report
@@ -63,14 +63,25 @@ def command(
             found = check(repository, metadata_only=metadata_only, report=report)
     if as_json:
         print_json(found.as_json())
-        return
-    for text in found.lines():
-        line(text)
-    if not found.ok:
+    else:
+        for text in found.lines():
+            line(text)
+    if found.stuck and not found.ok:
+        raise _stuck(found.stuck)
+    if not found.ok and not as_json:
         remedy = _remedy(found)
         if remedy and settings.verbosity >= 0:
             say(f"cfsctl: {remedy}")
         ctx.exit(CORRUPTED)
+
+
+def _stuck(errors: list[ComposefsError]) -> ComposefsError:
+    """Make one error, of the kind of the first, that tells what kept objects from being put back."""
+    from composefs.repository.objects import listed
+
+    told = listed(list(dict.fromkeys(error.message for error in errors)))
+    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    return type(errors[0])(told, hint="; ".join(hints), subject=errors[0].subject)
 
 
 def _remedy(found: Report) -> str | None:
