@@ -102,7 +102,14 @@ def make_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("make", [make_fifo, make_socket, make_device, Path.mkdir])
+def make_device_without_driver(path: Path) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(10, 249))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [make_fifo, make_socket, make_device, Path.mkdir, pytest.param(make_device_without_driver, marks=pytest.mark.root)],
+)
 def test_an_object_or_meta_json_that_is_no_file(populated: Populated, make: Callable[[Path], None]) -> None:
     image = populated.object(populated.alone)
     image.unlink()
@@ -111,10 +118,24 @@ def test_an_object_or_meta_json_that_is_no_file(populated: Populated, make: Call
         refused = one_line(cfsctl("--repo", populated.path, *command, status=5))
         assert f"object {populated.alone} is damaged: it is" in refused
         assert "cfsctl fsck --repair" in refused
+    told = "object-open-failed" if image.is_symlink() else "unexpected-file-type"
+    where = f"objects/{image.parent.name}/{image.name}"
+    assert f"fsck: {told}: {where}: " in cfsctl("--repo", populated.path, "fsck", status=1).stdout
     meta = populated.path / "meta.json"
     meta.unlink()
     make(meta)
     assert f"{meta}: it is" in one_line(cfsctl("--repo", populated.path, "images", status=5))
+
+
+@pytest.mark.root
+def test_a_device_where_the_mount_has_none_is_not_forbidden_but_damage(tmp_path: Path) -> None:
+    with mounted(tmp_path, "-t", "tmpfs", "-o", "nodev", "tmpfs"):
+        populated = populate(tmp_path / "repo")
+        image = populated.object(populated.alone)
+        image.unlink()
+        make_device_without_driver(image)
+        refused = one_line(cfsctl("--repo", populated.path, "ls", "os/1", status=5))
+        assert f"object {populated.alone} is damaged: it is not a regular file" in refused
 
 
 def as_loop(path: Path) -> None:

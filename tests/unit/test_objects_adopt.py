@@ -184,6 +184,10 @@ def socket_at(path: Path) -> None:
     os.mknod(path, stat.S_IFSOCK | 0o600)
 
 
+def device_without_driver(path: Path) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(10, 249))
+
+
 def hard_link(path: Path) -> None:
     path.write_bytes(CONTENT)
     os.link(path, path.with_name("other"))
@@ -200,6 +204,7 @@ def link_out_of_staging(path: Path) -> None:
         (Path.mkdir, "not a regular file"),
         (os.mkfifo, "not a regular file"),
         (socket_at, "not a regular file$"),
+        pytest.param(device_without_driver, "not a regular file$", marks=pytest.mark.root),
         (hard_link, "has 2 links"),
         (link_out_of_staging, "has 2 links"),
     ],

@@ -25,6 +25,7 @@ from composefs.linux.files import open_file
 from composefs.linux.forks import Forks
 from composefs.repository import Repository
 from composefs.repository.names import object_name
+from composefs.repository.store import not_regular
 from composefs.systemerrors import LOST_PROCESS, from_os_error, not_started
 
 __all__ = ["check_object", "check_objects"]
@@ -43,6 +44,8 @@ def check_object(repository: Repository, object_id: str) -> Problem | None:
     try:
         fd = open_file(object_name(object_id), repository.store.objects)
     except OSError as error:
+        if not_regular(object_name(object_id), repository.store.objects) == "not a regular file":
+            return Problem("unexpected-file-type", where, "it is not a regular file", object_id)
         return Problem("object-open-failed", where, _reason(error, where), object_id)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

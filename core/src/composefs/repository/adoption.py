@@ -31,6 +31,7 @@ from composefs.linux.content import lease, lease_is_unbroken
 from composefs.linux.files import NewFile, open_file, xattr_names
 from composefs.repository.objects import Stored, store_copy
 from composefs.repository.sealing import OBJECT_MODE, seal
+from composefs.repository.store import not_regular
 
 if TYPE_CHECKING:
     from composefs.repository.facade import Repository
@@ -39,8 +40,6 @@ __all__ = ["Adoption"]
 
 # The kernel puts the label of the file's new place on it, and lets nobody remove it.
 _KEPT_XATTRS = frozenset({"security.selinux"})
-
-_NEVER_OPENED = {errno.ELOOP: "a symlink", errno.ENXIO: "not a regular file"}
 
 _OBJECT = stat.S_IFREG | OBJECT_MODE
 
@@ -116,9 +115,8 @@ class Adoption:
         try:
             fd = open_file(hidden, self._private)
         except OSError as error:
-            what = _NEVER_OPENED.get(error.errno or 0)
-            if what is not None:
-                raise UsageError(f"the staged file {name!r} is {what}", subject=name) from error
+            if odd := not_regular(hidden, self._private):
+                raise UsageError(f"the staged file {name!r} is {odd}", subject=name) from error
             raise
         try:
             actual, ours = self._own(fd, name)

@@ -27,6 +27,7 @@ from composefs.linux.files import (
 )
 from composefs.linux.locks import lock
 from composefs.meta import MAX_META_SIZE, Meta
+from composefs.repository.store import not_regular
 from composefs.systemerrors import Doing, from_os_error
 from composefs.tuples import NamedTuple
 
@@ -108,10 +109,8 @@ def read(root: int, path: str) -> State:
             return legacy
         return read(root, path)  # it has been made in between, and objects were stored in it
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _malformed(path, "it is a symlink") from error
-        if error.errno == errno.ENXIO:
-            raise _malformed(path, "it is not a regular file") from error
+        if odd := not_regular(META, root):
+            raise _malformed(path, f"it is {odd}") from error
         raise from_os_error(error, f"opening {path}/{META}") from error
     with Doing(f"reading {path}/{META}"), Descriptor(fd):
         status = os.fstat(fd)

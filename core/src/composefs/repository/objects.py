@@ -22,7 +22,7 @@ from composefs.linux.content import PIECE, clone, read_pieces, write_piece
 from composefs.linux.files import NewFile, open_file, sync_file_system, write_all
 from composefs.repository.names import object_name
 from composefs.repository.sealing import OBJECT_MODE, seal
-from composefs.repository.store import Store, no_directory
+from composefs.repository.store import Store, no_directory, not_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,6 +144,8 @@ class Objects:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise _missing([object_id], "opening an object") from error
+            if odd := not_regular(object_name(object_id), self._store.objects):
+                raise _damaged(object_id, f"it is {odd}") from error
             raise self._error(error, "opening", object_id) from error
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -157,23 +159,12 @@ class Objects:
 
     def _error(self, error: OSError, doing: str, object_id: str) -> ComposefsError:
         """Turn an error met at the place of an object into one of ours; what should not stand there is damage."""
-        if error.errno == errno.ELOOP and self._is_symlink(object_id):
-            return _damaged(object_id, "it is a symlink")
-        if error.errno == errno.ENXIO:  # a socket, or a device of no driver
-            return _damaged(object_id, "it is not a regular file")
         if error.errno == errno.EISDIR:  # which no file takes the place of
             return _damaged(object_id, "it is a directory", "move that away, and run the command again")
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             remedy = "put its objects back with `cfsctl fsck --repair --from REPO`"
             return no_directory(f"objects/{object_id[:2]}", remedy)
         return self._store.failed(error, f"{doing} object {object_id}")
-
-    def _is_symlink(self, object_id: str) -> bool:
-        try:
-            status = os.stat(object_name(object_id), dir_fd=self._store.objects, follow_symlinks=False)
-        except OSError:
-            return False
-        return stat.S_ISLNK(status.st_mode)
 
     def cat(self, object_id: str, write: Callable[[bytes | memoryview], object]) -> int:
         """Pass an object's bytes to ``write``, piece by piece, and return their number.

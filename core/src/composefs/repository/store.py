@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 
 from composefs.digest import Algorithm
@@ -16,7 +17,7 @@ from composefs.errors import (
 from composefs.linux.files import open_directory, open_or_make_directory
 from composefs.systemerrors import Doing, from_os_error
 
-__all__ = ["RESERVE", "WRITABLE", "Store", "no_directory"]
+__all__ = ["RESERVE", "WRITABLE", "Store", "no_directory", "not_regular"]
 
 RESERVE = 1 << 30
 RESERVED_PART = 100
@@ -128,6 +129,20 @@ class Store:
         if self.root >= 0:
             os.close(self.root)
             self.root = -1
+
+
+def not_regular(name: str, at: int) -> str | None:
+    """Say what something is that could not be opened, if it is there and no regular file.
+
+    The error of open(2) does not tell: of sockets and devices there are at least three.
+    """
+    try:
+        mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+    except OSError:
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    return "a symlink" if stat.S_ISLNK(mode) else "not a regular file"
 
 
 def _close_all(descriptors: dict[str, int]) -> None:
