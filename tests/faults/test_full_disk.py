@@ -171,7 +171,7 @@ def test_a_file_that_does_not_fit_keeps_no_image_from_being_put_back(tmp_path: P
         made = populate(tmp_path / "disk/repo")
         for path in good.path, made.path:
             with Repository.open(path, writable=True) as repository:
-                large = (bytes([number]) * 300_000 for number in range(256))
+                large = (bytes([number]) * 300_000 for number in range(1, 256))
                 image, [file] = make_image(repository, next(each for each in large if digest(each) < made.alone))
                 repository.publish(Publication(images=[ImageName(image, "large")]))
         for lost in file, made.alone:
