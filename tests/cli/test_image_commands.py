@@ -111,6 +111,7 @@ def test_cat(repo: Path, tmp_path: Path) -> None:
         ("gone", 3, "gone not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("grün", 3, "grün not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("dir/big/x", 3, "dir/big/x not found (`cfsctl ls links DIRECTORY` lists what there is)"),
+        ("hard/../dir/big", 3, "hard/../dir/big not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("hard/", 3, "hard/ not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("dir/hop/.", 3, "dir/hop/. not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("sym/", 2, "sym/ is not a regular file (`cfsctl ls links /dir` lists it)"),

@@ -28,8 +28,8 @@ def follow(
     """Return the way to which a path leads, or None where a name on it is missing.
 
     ``child`` returns the file that has a name in the directory at the end of a way, None if there is none; it raises if
-    no directory is there.  ``target`` returns where a symlink points, and None for all that is not followed.  Raises
-    LinksError.
+    no directory is there, for ``..`` too.  ``target`` returns where a symlink points, and None for all that is not
+    followed.  Raises LinksError.
     """
     parts = _parts(path)
     trail: Trail[File] = [(b"", root)]
@@ -37,6 +37,7 @@ def follow(
     while parts:
         part = parts.pop()
         if part == b"..":
+            child(trail, part)  # raises behind a file, as in the kernel
             del trail[max(1, len(trail) - 1) :]
             continue
         file = child(trail, part)

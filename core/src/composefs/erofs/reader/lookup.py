@@ -9,7 +9,7 @@ from composefs.erofs.reader.image import Image, Inode
 from composefs.erofs.reader.tree import Decoder, ReadRules, read_below
 from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
-from composefs.paths import LinksError, follow, joined, shown
+from composefs.paths import LinksError, Trail, follow, joined, shown
 from composefs.tree import Node
 
 __all__ = ["Lookup"]
@@ -43,8 +43,14 @@ class Lookup:
 
         There is nothing behind more symlinks than the kernel follows.
         """
+
+        def child(way: Trail[int], name: bytes) -> int | None:
+            if not stat.S_ISDIR(self._image.inode(way[-1][1]).mode):
+                raise NotFoundError(f"{shown(path)} not found")
+            return self._child(way[-1][1], name)
+
         try:
-            trail = follow(self._image.root_nid, path, lambda way, name: self._child(way[-1][1], name), self._target)
+            trail = follow(self._image.root_nid, path, child, self._target)
         except LinksError as error:  # the image is well-formed for all that
             raise NotFoundError(error.message) from error
         if trail is None:
