@@ -5,7 +5,7 @@ Each process counts its own, as it has its own connections; a worker hands them 
 
 from __future__ import annotations
 
-__all__ = ["Traffic", "traffic"]
+__all__ = ["ToldWaits", "Traffic", "traffic"]
 
 
 class Traffic:
@@ -27,6 +27,20 @@ class Traffic:
     def tell(self, line: str, seconds: float) -> None:
         """Add a wait."""
         self.waits.append((line, seconds))
+
+
+class ToldWaits:
+    """Until when the user knows of a wait: where many fail together, the first speaks for those that wait as long."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def is_news(self, now: float, seconds: float) -> bool:
+        """Tell whether a wait that begins ``now`` is to be told; if so, it counts as told."""
+        if now + seconds / 2 < self._until:  # as long as the one before, but for what is added at random
+            return False
+        self._until = now + seconds
+        return True
 
 
 traffic = Traffic()

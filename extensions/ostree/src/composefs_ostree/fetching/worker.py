@@ -11,7 +11,7 @@ from time import monotonic
 from composefs_ext.errors import from_wire
 from composefs_ext.workers import WorkerProcess, available_cores, wait_for_any
 from composefs_ostree.fetching.serving import HANDOVER, serve
-from composefs_ostree.fetching.traffic import traffic
+from composefs_ostree.fetching.traffic import ToldWaits, traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Workers:
         self._directory = core.staging.path if directory is None else directory
         self._workers: list[Worker] = []
         self._started = 0
-        self._told_until = 0.0
+        self._told = ToldWaits()
 
     def __iter__(self) -> Iterator[Worker]:
         """Iterate over those that run."""
@@ -142,10 +142,8 @@ class Workers:
         return worker
 
     def _tell(self, line: str, seconds: float) -> None:
-        """Warn of a wait: where a server sends all of them away, the first speaks for those that wait as long."""
-        now = monotonic()
-        if now + seconds / 2 >= self._told_until:  # as long but for what is added at random
-            self._told_until = now + seconds
+        """Warn of a wait, once where a server sends all of them away."""
+        if self._told.is_news(monotonic(), seconds):
             self._core.log("warning", line)
 
     def rows(self) -> Iterator[Row]:

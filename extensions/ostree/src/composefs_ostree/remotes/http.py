@@ -14,7 +14,7 @@ from operator import itemgetter
 from time import monotonic
 
 from composefs_ostree import __version__
-from composefs_ostree.fetching.traffic import traffic
+from composefs_ostree.fetching.traffic import ToldWaits, traffic
 from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.urls import without_password
 
@@ -89,7 +89,7 @@ class HttpTransport:
         self._queue: deque[Fetch] = deque()
         self._later: list[tuple[float, Fetch]] = []
         self._tell = tell
-        self._told_until = 0.0
+        self._told = ToldWaits()
 
     def start(self, fetch: Fetch) -> None:
         """Queue a fetch."""
@@ -259,9 +259,7 @@ class HttpTransport:
         delay = max(delay, failure.retry_after) * (1 + os.urandom(1)[0] / 1024)
         now = monotonic()
         insort(self._later, (now + delay, fetch), key=itemgetter(0))
-        # Where many requests fail together, the first speaks for those that wait as long.
-        if self._tell and delay >= _LONG_WAIT and now + delay / 2 >= self._told_until:
-            self._told_until = now + delay
+        if self._tell and delay >= _LONG_WAIT and self._told.is_news(now, delay):
             self._tell(f"{failure.error(is_needed=fetch.is_needed).message}; trying again in {delay:.0f} s", delay)
 
 
