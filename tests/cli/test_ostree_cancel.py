@@ -60,12 +60,18 @@ def test_an_interrupted_pull_leaves_nothing(tmp_path: Path, pattern: str, number
         target.ostree("pull", server.url, BRANCH)
 
 
+def pulled(directory: Path) -> tuple[Path, Target]:
+    """Return an archive with a commit, and a repository that has pulled it."""
+    make_tree(directory / "tree")
+    source = make_repo(directory / "source")
+    commit(source, directory / "tree")
+    target = Target(directory / "target")
+    target.ostree("pull-local", source, BRANCH)
+    return source, target
+
+
 def test_waiting_for_the_lock_of_a_repository(tmp_path: Path) -> None:
-    make_tree(tmp_path / "tree")
-    out = make_repo(tmp_path / "out")
-    commit(out, tmp_path / "tree")
-    target = Target(tmp_path / "target")
-    target.ostree("pull-local", out, BRANCH)
+    out, target = pulled(tmp_path)
     lock = os.open(out / ".lock", os.O_RDWR)
     fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     run = Interrupted(tmp_path / "log", "--repo", target.path, "ostree", "export", BRANCH, out, trace="fcntl")
@@ -76,11 +82,7 @@ def test_waiting_for_the_lock_of_a_repository(tmp_path: Path) -> None:
 
 
 def test_waiting_for_a_passphrase(tmp_path: Path) -> None:
-    make_tree(tmp_path / "tree")
-    source = make_repo(tmp_path / "source")
-    commit(source, tmp_path / "tree")
-    target = Target(tmp_path / "target")
-    target.ostree("pull-local", source, BRANCH)
+    _, target = pulled(tmp_path)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/gpg").write_text("#!/bin/sh\nexec sleep 3600\n")
     (tmp_path / "bin/gpg").chmod(0o755)
