@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def kill_the_core(process: subprocess.Popen[bytes], _: Server) -> None:
 def noted() -> int:
     """How many files the cache says have come in, which is what the next pull goes by."""
     [cache] = Path(os.environ["HOME"]).glob(".cache/composefs/ext/ostree/*/files-1")
-    return len(read_records(cache.read_bytes()[len(boot_id()) :])[0])
+    records = read_records(cache.read_bytes()[len(boot_id()) :])[0]
+    return sum(sha256(entry.data).digest() != object_id for object_id, entry in records.items())
 
 
 @contextmanager
@@ -123,6 +125,13 @@ def test_what_had_come_into_a_repository_with_other_ids_does_not_count(source: P
         shutil.rmtree(target.path)
         cfsctl("init", "--insecure", target.path)
         assert target.json("pull", server.url, BRANCH)["files_fetched"] == FILES
+
+
+def test_directories_that_had_come_are_not_fetched_again(source: Path, target: Target) -> None:
+    with left_in_the_middle(source, target) as server:
+        assert target.json("pull", server.url, BRANCH)["metadata_fetched"] == 1  # the commit object
+        assert server.count("*.dirtree") == server.count("*.dirmeta") == 0
+    assert target.json("fsck")["ok"]
 
 
 def test_to_go_on_takes_little_memory(source: Path, target: Target) -> None:

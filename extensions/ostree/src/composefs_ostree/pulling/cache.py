@@ -1,11 +1,11 @@
-"""What an interrupted pull had fetched: ostree file ids and what they became, appended as it goes.
+"""What an interrupted pull had fetched: ids of files, dirtrees and dirmetas and what they became, appended as it goes.
 
 The next pull, of whatever commit, takes from it what the core still holds, and the first one that succeeds empties it:
 from then on the commit's stream knows the same.  One pull at a time uses the file; another one does without.
 
-A record is file id (32 bytes), size of the content's composefs id in hexadecimal digits (u8, 0 for inline content),
-that id, size of the data (u32), the data (head and inline content), CRC-32 of all this.  A record that is cut short or
-does not fit its CRC ends the file.
+A record is the object's id (32 bytes), size of the content's composefs id in hexadecimal digits (u8, 0 for inline
+content), that id, size of the data (u32), the data (head and inline content, or all of the object), CRC-32 of all this.
+A record that is cut short or does not fit its CRC ends the file.
 
 The file begins with the kernel's boot id: after a power cut, an object that was not yet published may be there with the
 right size and wrong bytes, so that nothing noted before counts.
@@ -31,10 +31,10 @@ _MAX_SIZE = 512 << 20
 _BOOT_ID_SIZE = 37
 
 
-def record(file_id: bytes, entry: Entry) -> bytes:
-    """Return the record of a file."""
+def record(object_id: bytes, entry: Entry) -> bytes:
+    """Return the record of an object."""
     content = (entry.content or "").encode()
-    body = b"%b%c%b%b%b" % (file_id, len(content), content, struct.pack("<I", len(entry.data)), entry.data)
+    body = b"%b%c%b%b%b" % (object_id, len(content), content, struct.pack("<I", len(entry.data)), entry.data)
     return body + struct.pack("<I", crc32(body))
 
 
@@ -89,13 +89,13 @@ class Cache:
         return cls(file, files)
 
     def get(self, object_id: bytes) -> Entry | None:
-        """Return a file that an interrupted pull had fetched."""
+        """Return an object that an interrupted pull had fetched."""
         return self._files.get(object_id)
 
-    def add(self, file_id: bytes, entry: Entry) -> None:
-        """Note a file that has come in, if there is room."""
+    def add(self, object_id: bytes, entry: Entry) -> None:
+        """Note what has come in, if there is room."""
         with suppress(OSError):
-            self._file.write(record(file_id, entry))
+            self._file.write(record(object_id, entry))
 
     def clear(self) -> None:
         """Empty the cache, after the pull has succeeded."""

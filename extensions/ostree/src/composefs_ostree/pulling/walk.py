@@ -84,6 +84,8 @@ class Walk:
             below = self._accept(fetch.kind, fetch.object_id, data)
         except ExtError as error:
             raise blamed(self._transport.where(fetch.path), error) from None
+        if self._supply.note is not None:
+            self._supply.note(fetch.object_id, self.entries[fetch.object_id])
         self.fetched += 1
         self._progress.advance()
         self.want(below)
