@@ -5,11 +5,12 @@
         tags = aside.run(source.tags)
 
 So an extension ends at once when the user interrupts it, whatever it waits for: a name to be found, a connection, a
-silent server, or the time to try again.
+silent server, or the time to try again; and, by :func:`open_aside`, for who writes into a named pipe.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections import deque
 from threading import Thread
@@ -19,16 +20,38 @@ from composefs_ext.workers import wait_for_any
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import ParamSpec, TypeVar
+    from typing import Any, ParamSpec, TypeVar
 
     from composefs_ext.core import Core
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
-__all__ = ["Aside"]
+__all__ = ["Aside", "open_aside"]
 
 _MOST_HEARD = 4096
+_BUFFER = 128 << 10
+
+
+def open_aside(core: Core, path: str) -> io.BufferedReader:
+    """Open a file of any kind for reading; the core is listened to while nothing comes.
+
+    Opening does not wait: reading a named pipe that nobody has opened does.  Raises OSError; reading raises
+    CancelledError as soon as the core cancels.
+    """
+    return io.BufferedReader(_Listening(core, path), _BUFFER)
+
+
+class _Listening(io.FileIO):
+    def __init__(self, core: Core, path: str) -> None:
+        super().__init__(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
+        self._core = core
+
+    def readinto(self, buffer: Any, /) -> int:
+        while True:
+            ready = wait_for_any(self._core, [self])
+            if ready and (size := super().readinto(buffer)) is not None:  # None: somebody else was faster
+                return size
 
 
 class Aside:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable
 
 from composefs_ext import Core
+from composefs_ext.aside import open_aside
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_ostree.committing.inodes import Inode, Meta, shown
 from composefs_ostree.committing.layers import Layers
@@ -44,7 +45,7 @@ def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
     """Lay the tree of a dump file over the others; its objects must be in the repository."""
     raw = core.staging.new_name("dump")
     limit = dump_limit(core)
-    with open(path, "rb") as file, core.staging.create(raw) as copy:
+    with open_aside(core, path) as file, core.staging.create(raw) as copy:
         while piece := file.read(_PIECE):
             copy.write(piece)
             if copy.tell() > limit:

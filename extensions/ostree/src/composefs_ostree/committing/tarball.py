@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
+from composefs_ext.aside import open_aside
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError, UnsupportedError
 from composefs_ostree.committing.inodes import Inode, Meta
 from composefs_ostree.committing.listed import Listed, TreeBuilder
@@ -60,7 +61,7 @@ def tar_listing(
     Raises FormatError, CorruptError, UnsupportedError, TooLargeError or OSError.
     """
     plain = path
-    with open(path, "rb") as file:
+    with open_aside(core, path) as file:
         start = file.peek(8)[:8]
         kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
         if kind is not None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
