@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from composefs_ext import Core
-from composefs_ext.workers import Channel, WorkerProcess, in_threads, wait_for_any
+from composefs_ext.workers import Channel, WorkerProcess, end_all, in_threads, wait_for_any
 
 MANY = 10_000
 
@@ -92,6 +92,16 @@ def test_a_process_gets_one_message_after_the_other_and_ends_with_who_made_it(tm
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     worker._pid = 0
     worker.end()
+
+
+def test_processes_that_are_ended_together_are_gone(tmp_path: Path) -> None:
+    workers = [WorkerProcess(lambda _: time.sleep(600), str(tmp_path)) for _ in range(2)]
+    pids = [worker._pid for worker in workers]
+    end_all(workers)
+    for worker, pid in zip(workers, pids, strict=True):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        worker.end()  # again, which does nothing
 
 
 def test_whoever_has_something_to_say_is_heard(tmp_path: Path) -> None:

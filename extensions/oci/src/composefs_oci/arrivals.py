@@ -14,7 +14,7 @@ from time import monotonic
 from composefs_ext.errors import CancelledError, ExtError, from_wire
 from composefs_ext.puts import Puts
 from composefs_ext.staging import Staging
-from composefs_ext.workers import WorkerProcess, available_cores, wait_for_any
+from composefs_ext.workers import WorkerProcess, available_cores, end_all, wait_for_any
 from composefs_oci.documents import Counts
 from composefs_oci.layers.entry_log import read_log
 from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, serve, staged_cost
@@ -115,8 +115,7 @@ class Arrivals:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        for worker in self._workers:
-            worker.end()
+        end_all(self._workers)
         self._workers.clear()
         if isinstance(error, ExtError) and not isinstance(error, CancelledError):
             self._settle()

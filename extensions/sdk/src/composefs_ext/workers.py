@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import Any, Protocol, TypeVar
 
     from composefs_ext.core import Core
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # as in extension.py
 
-__all__ = ["Channel", "WorkerProcess", "available_cores", "in_threads", "wait_for_any"]
+__all__ = ["Channel", "WorkerProcess", "available_cores", "end_all", "in_threads", "wait_for_any"]
 
 _RECEIVE_SIZE = 64 << 10
 _LENGTH = 4
@@ -176,11 +176,16 @@ class WorkerProcess:
             raise self._died()
         return messages
 
-    def end(self) -> None:
-        """Kill the process, which has nothing that anybody needs."""
+    def kill(self) -> None:
+        """Kill the process, which has nothing that anybody needs; ``end`` is still to be called."""
         self._channel.close()
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill the process, and wait until it is gone."""
+        self.kill()
+        if self._pid:
             os.waitpid(self._pid, 0)
             self._pid = 0
 
@@ -193,6 +198,14 @@ class WorkerProcess:
             f"a worker process ended early (exit status {os.waitstatus_to_exitcode(status)})",
             hint="see whether the system ran out of memory; the same command goes on where this one stopped",
         )
+
+
+def end_all(workers: Collection[WorkerProcess]) -> None:
+    """End processes, all at the same time: until the memory of one is free again takes some milliseconds."""
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.end()
 
 
 def wait_for_any(core: Core, workers: Iterable[W], timeout: float | None = None) -> list[W]:

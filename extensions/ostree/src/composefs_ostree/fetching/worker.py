@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from composefs_ext.errors import from_wire
-from composefs_ext.workers import WorkerProcess, available_cores, wait_for_any
+from composefs_ext.workers import WorkerProcess, available_cores, end_all, wait_for_any
 from composefs_ostree.fetching.serving import HANDOVER, serve
 from composefs_ostree.fetching.traffic import ToldWaits, traffic
 
@@ -159,12 +159,10 @@ class Workers:
     def end_parts(self) -> int:
         """End those that were given a part last; return how many of them had not carried it out."""
         on_parts = [worker for worker in self._workers if worker.is_on_part]
-        for worker in on_parts:
-            worker.end()
+        end_all(on_parts)
         self._workers = [worker for worker in self._workers if not worker.is_on_part]
         return sum(worker.outstanding > 0 or worker.failure is not None for worker in on_parts)
 
     def end(self) -> None:
         """End all."""
-        for worker in self._workers:
-            worker.end()
+        end_all(self._workers)
