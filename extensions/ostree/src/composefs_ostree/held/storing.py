@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import CONTENT_TYPE, IMAGE_REF, PARTIAL_CONTENT_TYPE, write
 
 TYPE_CHECKING = False
@@ -32,6 +33,15 @@ def metadata_limit(core: Core) -> int:
     return min(core.limits.get("stream_bytes", _MAX_METADATA), _MAX_METADATA)
 
 
+class LaidOut(NamedTuple):
+    """What a commit's stream is made of; ``inline`` is a staged file with all its ``size`` bytes."""
+
+    content_type: str
+    inline: str
+    size: int
+    object_refs: list[str]
+
+
 def put_commit(
     core: Core,
     commit_id: bytes,
@@ -46,15 +56,27 @@ def put_commit(
     ``entries`` are all its objects, whose content is in the repository.  The stream names the ``image``, which the core
     may still be making, and what is in ``named_refs``; ``subpaths`` tells what a commit in part has.
     """
+    return put_laid_out(core, lay_out(core, commit_id, entries, subpaths), image, named_refs=named_refs)
+
+
+def lay_out(core: Core, commit_id: bytes, entries: Mapping[bytes, Entry], subpaths: Sequence[str] | None) -> LaidOut:
+    """Stage what the stream of a commit has, as :func:`put_commit` does; ``entries`` are of no use any more then."""
     inline = core.staging.new_name("commit")
     with core.staging.create(inline) as file:
         size, references = write(file, commit_id, entries, subpaths)
+    return LaidOut(CONTENT_TYPE if subpaths is None else PARTIAL_CONTENT_TYPE, inline, size, references)
+
+
+def put_laid_out(
+    core: Core, laid_out: LaidOut, image: Pending[Stored] | None, *, named_refs: Sequence[tuple[str, str]]
+) -> str:
+    """Have the stream stored that was laid out; return its id."""
     images = [] if image is None else [(IMAGE_REF, image)]
     stream = core.stream_put(
-        CONTENT_TYPE if subpaths is None else PARTIAL_CONTENT_TYPE,
-        chunks=[-size],
-        inline=inline,
-        object_refs=references,
+        laid_out.content_type,
+        chunks=[-laid_out.size],
+        inline=laid_out.inline,
+        object_refs=laid_out.object_refs,
         named_refs=[*images, *sorted(named_refs)],  # the same id in whatever order they have come
     )
     return stream.result()["id"]

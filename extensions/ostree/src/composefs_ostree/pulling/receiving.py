@@ -15,7 +15,7 @@ from composefs_ostree.formats.commit_stream import IMAGE_REF, Entry, inline_limi
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.formats.objects import parse_dirtree
 from composefs_ostree.held.excerpt import existing, find_excerpt
-from composefs_ostree.held.storing import put_commit
+from composefs_ostree.held.storing import lay_out, put_commit, put_laid_out
 from composefs_ostree.held.streams import Asked
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
@@ -118,15 +118,16 @@ class Receiver:
         pull = Pull(self._core, wanted, excerpt, supply, keep_nul=self._keep_nul)
         image_put = pull.run()
         with self._core.progress("image"):
-            stream_id = put_commit(
-                self._core, commit_id, pull.entries, image_put, named_refs=named_refs, subpaths=subpaths
-            )
+            laid_out = lay_out(self._core, commit_id, pull.entries, subpaths)
+            metadata, files, parts = pull.brought
+            metadata += way.fetched
+            del pull, supply, way, excerpt  # now, while the core makes the image: this takes some milliseconds
+            stream_id = put_laid_out(self._core, laid_out, image_put, named_refs=named_refs)
             image = image_put.result()["id"]
         name = stream_name(commit_id) if subpaths is None else partial_name(commit_id)
         self._last = (name, stream_id)
-        metadata, files, parts = pull.brought
         named = [(IMAGE_REF, image), *named_refs]
-        return Held(name, stream_id, named, subpaths, 1 + way.fetched + metadata, files, parts)
+        return Held(name, stream_id, named, subpaths, 1 + metadata, files, parts)
 
     def _keep_alone(self, wanted: CommitObject, named_refs: Sequence[tuple[str, str]], fetched: int = 0) -> Held:
         """Have the commit object stored, with nothing of its tree."""
