@@ -89,9 +89,18 @@ def test_ls(repo: Path) -> None:
     }
     assert evil["object"] is None
     assert evil["mtime"]["seconds"] == -5
-    assert cfsctl("--repo", repo, "ls", "old", "none", status=3).stderr == (
-        "cfsctl: none not found (`cfsctl ls old` lists what is at the top of the image)\n"
-    )
+    for path, names in (
+        ("sym", "sym\n"),
+        ("/sym/big", "big\n"),
+        ("sym/", "big\ne\\xccvil\\x1b[31m\ngrün e\n"),
+        ("sym/..", "dev\ndir\nhard\nsym\n"),
+    ):
+        assert cfsctl("--repo", repo, "ls", "old", path).stdout == names
+        assert cfsctl("--repo", repo, "ls", "-R", "old", path).stdout == (below if ".." in path else names)
+    for path in ("none", "hard/", "dir/big/.", "hard/..", "sym/none"):
+        assert cfsctl("--repo", repo, "ls", "old", path, status=3).stderr == (
+            f"cfsctl: {path} not found (`cfsctl ls old` lists what is at the top of the image)\n"
+        )
 
 
 def test_cat(repo: Path, tmp_path: Path) -> None:

@@ -23,13 +23,18 @@ class LinksError(FormatError):
 
 
 def follow(
-    root: File, path: bytes, child: Callable[[Trail[File], bytes], File | None], target: Callable[[File], bytes | None]
+    root: File,
+    path: bytes,
+    child: Callable[[Trail[File], bytes], File | None],
+    target: Callable[[File], bytes | None],
+    *,
+    last: bool = True,
 ) -> Trail[File] | None:
     """Return the way to which a path leads, or None where a name on it is missing.
 
     ``child`` returns the file that has a name in the directory at the end of a way, None if there is none; it raises if
     no directory is there, for ``..`` too.  ``target`` returns where a symlink points, and None for all that is not
-    followed.  Raises LinksError.
+    followed; what has the last name is only if ``last``.  Raises LinksError.
     """
     parts = _parts(path)
     trail: Trail[File] = [(b"", root)]
@@ -43,7 +48,7 @@ def follow(
         file = child(trail, part)
         if file is None:
             return None
-        link = target(file)
+        link = target(file) if parts or last else None
         if link is None:
             trail.append((part, file))
             continue

@@ -73,7 +73,7 @@ def _regular(lookup: Lookup, file: bytes, name: str) -> Node:
     with hinting(NotFoundError, f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"):
         path, node = lookup.follow(file)
     if not stat.S_ISREG(node.mode):
-        # By the way without links and dots: ls takes none.
+        # By the way without links: ls does not follow one at the end.
         hint = f"`cfsctl ls {shlex.quote(name)} {shlex.quote(os.fsdecode(path))}` lists it"
         raise UsageError(f"{os.fsdecode(file)} is not a regular file", hint=hint)
     if node.external and node.digest is None:

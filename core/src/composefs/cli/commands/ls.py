@@ -40,6 +40,8 @@ __all__ = ["command"]
 def command(settings: Settings, name: str, path: bytes, as_table: bool, recursive: bool, as_json: bool) -> None:
     """List what is at PATH in an image, the entries of a directory or else the file itself.
 
+    Symlinks on the way are followed inside of the image, one at its end if a slash is behind it.
+
     NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
     Names that cannot be shown are escaped as composefs-dump(5) does.
     """
@@ -50,18 +52,18 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
         with repository.images.load(image_id) as image:
             lookup = Lookup(image, repository.images.rules)
             with hinting(NotFoundError, f"`cfsctl ls {shlex.quote(name)}` lists what is at the top of the image"):
-                node = lookup.node(path)
+                place, node = lookup.follow(path, last=False)
             entries: Iterable[tuple[bytes, Node]]
             if node.children is None:
-                entries = [(path.rstrip(b"/").rpartition(b"/")[2], node)]
+                entries = [(path.rpartition(b"/")[2], node)]
             elif recursive:
                 # Read as a whole: where a damaged image has a directory in itself, one by one there is no end.
                 with settings.reporting("ls", "reading the image") as report:
                     report(0)
-                    below = lookup.below(path)
+                    below = lookup.below(place)
                 entries = ((each[1:], node) for each, _, _, node in walk(below))
             else:
-                entries = lookup.children(path).items()
+                entries = lookup.children(place).items()
     if as_json:
         document: dict[str, object] = {"image": image_id, "path": os.fsdecode(path)}
         print_json_rows(document, "entries", (_facts(*entry) for entry in entries))

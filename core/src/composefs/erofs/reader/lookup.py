@@ -38,11 +38,13 @@ class Lookup:
         nid = self._find(path)
         return nid, self._decoder.node(self._image.inode(nid))[0]
 
-    def follow(self, path: bytes) -> tuple[bytes, Node]:
+    def follow(self, path: bytes, *, last: bool = True) -> tuple[bytes, Node]:
         """Return where a path leads through symlinks and ``..``, as for who has the image as root, and what is there.
 
-        There is nothing behind more symlinks than the kernel follows.
+        There is nothing behind more symlinks than the kernel follows.  The last name's, if it has no slash behind it,
+        is followed only if ``last``.
         """
+        into = path.endswith((b"/", b"/."))  # a directory, as the kernel has it
 
         def child(way: Trail[int], name: bytes) -> int | None:
             if not stat.S_ISDIR(self._image.inode(way[-1][1]).mode):
@@ -50,13 +52,13 @@ class Lookup:
             return self._child(way[-1][1], name)
 
         try:
-            trail = follow(self._image.root_nid, path, child, self._target)
+            trail = follow(self._image.root_nid, path, child, self._target, last=last or into)
         except LinksError as error:  # the image is well-formed for all that
             raise NotFoundError(error.message) from error
         if trail is None:
             raise NotFoundError(f"{shown(path)} not found")
         inode = self._image.inode(trail[-1][1])
-        if path.endswith((b"/", b"/.")) and not stat.S_ISDIR(inode.mode):  # as the kernel has it
+        if into and not stat.S_ISDIR(inode.mode):
             raise NotFoundError(f"{shown(path)} not found")
         return joined(trail), self._decoder.node(inode)[0]
 
