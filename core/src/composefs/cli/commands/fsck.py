@@ -37,7 +37,7 @@ CORRUPTED = 1
     type=Path(),
     help="Where --repair takes them from: a repository, or a directory with any files; only digests count.",
 )
-@json_option("Print the report as JSON; then the exit status is 0.")
+@json_option("Print the report as JSON; then the exit status is 0 unless a repair fails.")
 @pass_settings
 @click.pass_context
 def command(
@@ -46,6 +46,9 @@ def command(
     """Check every object, name, stream and image, and say which names need what is bad.
 
     The exit status is 1 when anything is wrong, but for --json: there, look at "ok".
+
+    What --repair cannot put back, as the disk is full (8) or a directory is in its place (5), is told by an error after
+    the report, with --json too; the exit status is that of the first.
     """
     if repair != (source is not None):
         raise UsageError("--repair and --from need each other", hint="say where good objects are: --from REPO|DIR")
