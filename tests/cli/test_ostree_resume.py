@@ -172,6 +172,24 @@ def test_what_is_damaged_or_gone_here_is_fetched_again(
     cfsctl("--repo", target.path, "fsck")
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, cut, empty, flip])
+@pytest.mark.parametrize("options", [(), ("--repair",)], ids=["pulled again", "repaired"])
+def test_detached_metadata_that_are_damaged_here_are_fetched_again(
+    target: Target, damage: Callable[[Path], None], options: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    repo = make_repo(tmp_path / "repo")
+    commit_id = commit(repo, tmp_path / "tree", "--add-detached-metadata-string=seen=by nobody")
+    target.ostree("pull-local", repo, BRANCH)
+    damage((target.path / "streams" / f"ostree-commitmeta-{commit_id}").resolve(strict=True))
+    cfsctl("--repo", target.path, "fsck", status=1)
+    told = target.ostree("pull-local", repo, BRANCH, *options).stderr
+    assert f"warning: the detached metadata of commit {commit_id} are pulled again: " in told
+    cfsctl("--repo", target.path, "fsck")
+    assert target.ostree("pull-local", repo, BRANCH, *options).stderr == ""
+    assert target.left_over() == []
+
+
 def test_a_repair_trusts_nothing_that_an_interrupted_pull_has_left(source: Path, target: Target) -> None:
     """Its objects have the right sizes, and nothing names them that could be checked."""
     with left_in_the_middle(source, target) as server:

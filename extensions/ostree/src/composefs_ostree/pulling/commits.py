@@ -6,7 +6,7 @@ what to publish then.
 
 from __future__ import annotations
 
-from composefs_ext.errors import NotFoundError, TooLargeError
+from composefs_ext.errors import UNREADABLE, NotFoundError, TooLargeError
 from composefs_ostree.formats.commit_stream import IMAGE_REF, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.held.refs import similar_target
@@ -223,14 +223,22 @@ class Commits:
         """Have new detached metadata stored; return how the commit's stream names it."""
         if known.detached is None:
             return {}
-        has = None if known.held is None else detached_metadata(self._core, known.held.named_refs)
-        if (has or b"") == known.detached:  # where there never was any, empty ones say nothing
+        if known.detached == self._held_detached(known):
             return {}
         from composefs_ostree.held.storing import put_detached
 
         kept = put_detached(self._core, known.commit_id, known.detached)
         self.rows[kept["name"]] = kept
         return {DETACHED_REF: kept["id"]}
+
+    def _held_detached(self, known: Known) -> bytes | None:
+        """Return the detached metadata that are here, empty where there never were any; None if they are damaged."""
+        try:
+            return b"" if known.held is None else detached_metadata(self._core, known.held.named_refs) or b""
+        except UNREADABLE as error:
+            commit = known.commit_id.hex()
+            self._core.log("warning", f"the detached metadata of commit {commit} are pulled again: {error.message}")
+            return None
 
     def _damaged(self, known: Known) -> set[str]:
         """Read everything that is here of a commit, and of those that would be its bases; return what is bad."""
