@@ -7,7 +7,10 @@ import json
 import os
 import re
 import shutil
+from email.utils import formatdate
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
 from support.remotes import cache_files, machine, pulls, remote
-from support.server import Fault, serve
+from support.server import Fault, listening, serve
 from support.strace import paths, read, recorder
 
 __all__ = ["extensions", "keys", "machine"]
@@ -31,6 +34,7 @@ def test_a_summary_that_has_not_changed_is_not_sent(tmp_path: Path, target: Targ
     tree = make_tree(tmp_path / "tree", files=1)
     commit(repo, tree, branch="a")
     update_summary(repo)
+    os.utime(repo / "summary", (1_000_000_000, 1_000_000_000))  # what is of this very second is not kept
     with nginx(tmp_path / "nginx", repo) as server:
         remote(target, server.url)
 
@@ -69,6 +73,32 @@ def test_what_any_file_would_fit_is_not_asked_with(tmp_path: Path, target: Targe
         update_summary(repo)
         assert target.ostree("remote", "refs", "o").stdout == "o:a\no:b\n"
         assert [row[4] for row in server.log() if "/summary " in row[3]] == ["200", "200"]
+
+
+def test_a_summary_that_changes_in_the_second_in_which_it_was_read(tmp_path: Path, target: Target) -> None:
+    """Its date and size are the same; ostree fetches a summary that is not signed each time."""
+    repo = make_repo(tmp_path / "repo")
+    tree = make_tree(tmp_path / "tree", files=1)
+    moment = 1_700_000_000
+
+    class Handler(SimpleHTTPRequestHandler):
+        """Serves the repository, with a clock that stands still."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(repo))
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return formatdate(moment if timestamp is None else timestamp, usegmt=True)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    with listening(Handler) as place:
+        for number in range(2):
+            last = commit(repo, tree, f"--timestamp=@{moment + number}")
+            update_summary(repo)
+            os.utime(repo / "summary", (moment, moment))
+            assert target.json("pull", f"http://{place}", BRANCH)["commit"] == last
 
 
 def test_collections(tmp_path: Path, target: Target) -> None:
@@ -225,6 +255,7 @@ def test_nothing_new_sends_no_bodies(tmp_path: Path, target: Target) -> None:
     repo = make_repo(tmp_path / "repo")
     commit(repo, make_tree(tmp_path / "tree", files=1))
     update_summary(repo)
+    os.utime(repo / "summary", (1_000_000_000, 1_000_000_000))  # what is of this very second is not kept
     with nginx(tmp_path / "nginx", repo) as server:
         remote(target, server.url)
         target.ostree("pull", "o", BRANCH)

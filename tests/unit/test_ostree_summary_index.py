@@ -8,6 +8,7 @@ import os
 import struct
 import time
 import tracemalloc
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,16 @@ def test_a_date_has_passed_from_its_second_on(monkeypatch: pytest.MonkeyPatch, d
     conditions = Conditions()
     conditions.take_header(f"Last-Modified: {date} GMT\r\n".encode())
     assert conditions.last_modified == (f"{date} GMT" if has_passed else "")
+
+
+@pytest.mark.parametrize(("sent", "is_kept"), [("08:49:37", False), ("08:49:38", True)])
+def test_a_file_of_the_second_in_which_it_is_sent_is_not_asked_with(sent: str, is_kept: bool) -> None:
+    lines = [f"Date: Sun, 06 Nov 1994 {sent} GMT", "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", 'ETag: "a"']
+    for each in permutations(lines):
+        conditions = Conditions()
+        for line in each:
+            conditions.take_header(f"{line}\r\n".encode())
+        assert conditions.is_useful == is_kept
 
 
 def test_what_is_kept(tmp_path: Path) -> None:

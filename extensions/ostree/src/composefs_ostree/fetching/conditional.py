@@ -1,7 +1,9 @@
 """Asking for a file only if it is another one than we have: ETag and Last-Modified (RFC 9110, section 13).
 
 What is asked with must not be what any file to come would fit: a date that is still ahead, which no server may give
-(section 8.8.2.1) but a wrong clock or somebody on the way does, and the tag ``*``.
+(section 8.8.2.1) but a wrong clock or somebody on the way does, and the tag ``*``.  Nor may the date be the second in
+which the file was sent: one that replaces it in the same second has that date too (section 8.8.2.2), and if it is of
+the same size, also the tag, as nginx makes them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ class Conditions:
         self.etag = etag
         self.last_modified = last_modified
         self.unchanged = False
+        self._sent: str | None = None
         self._asked = {"If-None-Match": etag, "If-Modified-Since": last_modified}
 
     @property
@@ -39,6 +42,7 @@ class Conditions:
         """Take a line of the answer's header; those of a redirect are forgotten when the next answer begins."""
         if line.startswith(b"HTTP/"):
             self.etag = self.last_modified = ""
+            self._sent = None
             return
         name, _, value = line.decode("latin-1").partition(":")
         value = value.strip()
@@ -49,11 +53,13 @@ class Conditions:
                 self.etag = value
             case "last-modified" if _has_passed(value):
                 self.last_modified = value
+            case "date":
+                self._sent = value
 
     @property
     def is_useful(self) -> bool:
         """Tell whether the server gave something to ask with the next time."""
-        return bool(self.etag or self.last_modified)
+        return bool(self.etag or self.last_modified) and self.last_modified != self._sent
 
 
 def _is_tag(value: str) -> bool:
