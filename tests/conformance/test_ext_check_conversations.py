@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from composefs.cli.extension import parse
+from composefs.errors import CancelledError
 from composefs.ext import discovery, session
 from composefs.ext.check.kit import Invocation, check
+from composefs.ext.check.tap import Tap
 from composefs.ext.options import Timeouts
 from support.kit import kit, made
 
@@ -144,6 +148,22 @@ def test_what_comes_after_the_answer_is_seen_even_if_the_end_has_come_too(
     monkeypatch.setattr(session, "_let_end", late)
     assert kit(installed, "p26after").state(26) == "fail"
     assert kit(installed, "p30status").state(26) == "pass"
+
+
+def test_the_signal_that_comes_at_the_end_of_a_cancelled_run_is_told(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_over = Tap.left_over
+
+    def terminated(tap: Tap) -> None:
+        left_over(tap)
+        if tap.interfered_at is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Tap, "left_over", terminated)
+    with pytest.raises(CancelledError, match="extension made was terminated") as caught:
+        made(installed, "pass", 29)
+    assert caught.value.exit_status == 128 + signal.SIGTERM
 
 
 def test_what_readers_of_json_take_differently_is_a_warning(installed: Path) -> None:

@@ -254,8 +254,8 @@ class _Kit:
                     if result.file is not None:
                         result.file.close()
             except CancelledError as error:
-                if interrupted:
-                    raise
+                if interrupted:  # perhaps only after the error was made, of our own count
+                    raise launched.interrupts.error(f"extension {self.extension.name}") from None
                 failure = error.told  # in the extension's own words, or ours: it was us who interrupted
             except TooLargeError as error:
                 failure = error.told
