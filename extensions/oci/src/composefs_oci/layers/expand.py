@@ -51,7 +51,7 @@ class Expander:
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
-            data = data[skipped:]
+            data = memoryview(data)[skipped:]  # of which a piece is cut off at a time
         while data:
             if not self._left:
                 piece = next(self._pieces, None)
