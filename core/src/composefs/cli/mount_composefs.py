@@ -71,6 +71,7 @@ options of -o, separated by commas:
                          and group the first two
 
 What else fstab may say to mount(8) and systemd (defaults, nofail, noauto, x-…) does nothing.
+The list of mounts has "composefs" for IMAGE, so a second mount -a mounts it once more; systemd does not.
 
 A backslash before a comma, colon or backslash makes it part of the value.
 
