@@ -36,6 +36,8 @@ __all__ = ["command"]
 def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_path_only: bool, as_json: bool) -> None:
     """Print FILES of an image, and what is below them, as composefs-dump(5) text.
 
+    No symlink is followed, on the way to a file neither.
+
     NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
     """
     from composefs.dumpfile import write_below
