@@ -68,6 +68,7 @@ MISTAKES = {
     "--repo repo ostree pull-local tree/usr/file/none x": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo ostree apply-delta none": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo ostree commit --tree=tar=none -b x": (NOT_FOUND, "none does not exist", "check the path"),
+    "--repo repo ostree commit --tree=tar=tree -b x": (OTHER, "tree: Is a directory", "give a file"),
     "--repo repo ostree commit --tree=tar=- -b x": (NOT_FOUND, "- does not exist", "standard input is not read here"),
     "--repo repo ostree commit --from-dump - -b x": (NOT_FOUND, "- does not exist", "write it to a file"),
     "--repo repo ostree pull http://x/ x --gpg-key none": (NOT_FOUND, "none does not exist", "check the path"),

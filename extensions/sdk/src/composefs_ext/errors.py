@@ -285,6 +285,7 @@ _REMEDIES = {
     errno.ENOSYS: "the kernel lacks this system call, or a container forbids it",
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "the whole machine has too many files open",
+    errno.EISDIR: "give a file, not a directory",
     errno.ELOOP: "a symlink is not followed here, or leads to itself",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
