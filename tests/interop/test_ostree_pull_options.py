@@ -496,6 +496,41 @@ def test_collections_must_be_those_of_the_remote(tmp_path: Path, source: Source,
         assert "found none" in target.ostree("pull", "right", "os/plain", status=5).stderr  # though the ref is there
 
 
+def test_every_commit_must_be_of_the_remotes_collection(tmp_path: Path, source: Source, target: Target) -> None:
+    """Parents too, and what is pulled by its id, in ostree as here."""
+    collection = "org.example.Os"
+    words = (f"--add-metadata-string=ostree.collection-binding={collection}",)
+    parent = source.commit("@1800000000", "of no collection", branch="os/bound")
+    tip = source.commit("@1800000001", "bound", *words, branch="os/bound")
+    theirs = Theirs(tmp_path / "theirs", source.path)
+    with serve(source.path) as server:
+        remote = ("remote", "add", "--force", "--no-gpg-verify", f"--collection-id={collection}", "o", server.url)
+        run("ostree", f"--repo={theirs.path}", *remote)
+        target.ostree(*remote)
+        for wanted in (("os/bound", "--depth=1"), (parent,)):
+            names = target.names()
+            told = target.ostree("pull", "o", *wanted, status=5).stderr
+            assert target.names() == names
+            for said in (told.lower(), theirs.pull(*wanted, status=1).lower()):
+                assert f"commit {parent}: expected commit metadata to have collection id binding" in said
+            assert "(pull it from a remote of its collection, or give --disable-verify-bindings)" in told
+        theirs.pull(tip)
+        assert target.json("pull", "o", tip)["commit"] == tip
+        assert target.json("pull", "o", "os/bound", "--depth=1", "--disable-verify-bindings")["parents"] == [parent]
+
+
+def test_a_ref_that_was_set_past_the_bindings_is_left(tmp_path: Path, source: Source, target: Target) -> None:
+    bound = source.commit("@1800000000", "bound", branch="os/bound")
+    source.ostree("refs", "--create=os/other", "os/bound")
+    theirs = Theirs(tmp_path / "theirs", source.path)
+    with serve(source.path) as server:
+        assert "bound to os/bound, not to 'os/other'" in target.ostree("pull", server.url, "os/other", status=5).stderr
+        target.ostree("pull", server.url, "os/other", "--disable-verify-bindings")
+        assert target.json("pull", server.url, "os/other")["commit"] == bound
+    theirs.pull("os/other", "--disable-verify-bindings")
+    assert "no requested ref" in theirs.pull("os/other", status=1)
+
+
 # Remotes
 
 

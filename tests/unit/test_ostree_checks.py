@@ -7,7 +7,7 @@ import pytest
 from composefs_ext.errors import CorruptError
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.objects import Commit
-from composefs_ostree.pulling.checks import check_bindings, check_not_older
+from composefs_ostree.pulling.checks import check_collection, check_not_older, check_ref
 
 ID, OTHER = bytes(32), bytes(range(32))
 REFS = {"ostree.ref-binding": Variant("as", ["os/a", "os/b"])}
@@ -20,27 +20,28 @@ def commit(metadata: dict[str, Variant], time: int = 0) -> Commit:
 
 @pytest.mark.parametrize("metadata", [{}, REFS, REFS | COLLECTION], ids=["nothing", "refs", "both"])
 def test_bindings_that_are_there_have_to_fit(metadata: dict[str, Variant]) -> None:
-    check_bindings(commit(metadata), ID, "os/b")
+    check_ref(commit(metadata), ID, "os/b")
 
 
 def test_a_remote_with_a_collection_wants_both() -> None:
-    check_bindings(commit(REFS | COLLECTION), ID, "os/b", "org.example")
+    check_collection(commit(REFS | COLLECTION), ID, "org.example")
+    for metadata in ({}, COLLECTION):
+        with pytest.raises(CorruptError, match=f"{ID.hex()}.* to have ref binding information, found none"):
+            check_collection(commit(metadata), ID, "org.example")
 
 
 @pytest.mark.parametrize(
-    ("metadata", "collection", "says"),
+    ("metadata", "says"),
     [
-        (REFS, None, "is bound to os/a, os/b, not to 'os/c'"),
-        ({"ostree.ref-binding": Variant("as", [])}, None, "is bound to no ref, not to 'os/c'"),
-        ({"ostree.ref-binding": Variant("s", "os/c")}, None, "is bound to no ref, not to 'os/c'"),
-        ({}, "org.example", "to have ref binding information, found none"),
-        (COLLECTION, "org.example", "to have ref binding information, found none"),
-        (REFS | COLLECTION, "org.example", "is bound to os/a, os/b, not to 'os/c'"),
+        (REFS, "is bound to os/a, os/b, not to 'os/c'"),
+        ({"ostree.ref-binding": Variant("as", [])}, "is bound to no ref, not to 'os/c'"),
+        ({"ostree.ref-binding": Variant("s", "os/c")}, "is bound to no ref, not to 'os/c'"),
+        (REFS | COLLECTION, "is bound to os/a, os/b, not to 'os/c'"),
     ],
 )
-def test_refs_that_a_commit_is_not_for(metadata: dict[str, Variant], collection: str | None, says: str) -> None:
+def test_refs_that_a_commit_is_not_for(metadata: dict[str, Variant], says: str) -> None:
     with pytest.raises(CorruptError, match=f"{ID.hex()}.* {says}"):
-        check_bindings(commit(metadata), ID, "os/c", collection)
+        check_ref(commit(metadata), ID, "os/c")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_refs_that_a_commit_is_not_for(metadata: dict[str, Variant], collection:
 def test_collections_that_a_commit_is_not_of(binding: Variant | None, says: str) -> None:
     metadata = REFS if binding is None else REFS | {"ostree.collection-binding": binding}
     with pytest.raises(CorruptError, match=f"{ID.hex()}.* {says}"):
-        check_bindings(commit(metadata), ID, "os/a", "org.example")
+        check_collection(commit(metadata), ID, "org.example")
 
 
 def test_nothing_takes_the_place_of_what_is_newer() -> None:

@@ -110,7 +110,7 @@ def _pull(
     with Commits(core, source, transport, terms) as commits:
         for wanted, at_source, (current, asked) in zip(every, found, streams_here, strict=True):
             ref = wanted.local
-            checks = _checks(request, core, wanted, at_source.commit_id, current, remote)
+            checks = _checks(request, core, wanted, at_source.commit_id, current)
             brought = commits.bring(
                 at_source.commit_id, size=at_source.size, current=current, checks=checks, asked=asked, ref=ref
             )
@@ -153,11 +153,13 @@ def _terms(request: Request, core: Core, source: Source) -> Terms:
     depth = request.get("depth", 0)
     if depth < -1:
         raise UsageError(f"--depth takes how many parents, or -1 for all, not {depth}")
+    collection = None if source.remote is None else source.remote.collection_id
     return Terms(
         policy=policy_for(source.remote, options_of(request)),
         subpaths=subpaths,
         depth=depth,
         base=find_stream(core, request.arguments["base_name"]) if request.get("base_name") else None,
+        collection=None if request.get("disable_verify_bindings") else collection,
         keep_nul=wants_nul(request),
         use_deltas=not (source.is_near or request.get("no_delta")),
         is_repair=bool(request.get("repair")),
@@ -165,14 +167,12 @@ def _terms(request: Request, core: Core, source: Source) -> Terms:
 
 
 def _checks(
-    request: Request, core: Core, wanted: Wanted, commit_id: bytes, current: str | None, remote: Remote | None
+    request: Request, core: Core, wanted: Wanted, commit_id: bytes, current: str | None
 ) -> list[Callable[[Commit, bytes], None]]:
     """Return what a commit must pass before it may have the ref: nothing that needs its object without need."""
     checks: list[Callable[[Commit, bytes], None]] = []
-    if wanted.ref is not None and not request.get("disable_verify_bindings"):
-        collection = None if remote is None else remote.collection_id
-        if collection is not None or not _is_commit(current, commit_id):
-            checks.append(_bound_to(wanted.ref, collection))
+    if wanted.ref is not None and not request.get("disable_verify_bindings") and not _is_commit(current, commit_id):
+        checks.append(_bound_to(wanted.ref))
     since = request.get("timestamp_check_from_rev")
     names = [find_stream(core, since)] if since else []
     if request.get("timestamp_check") and current is not None:
@@ -184,10 +184,10 @@ def _is_commit(stream: str | None, commit_id: bytes) -> bool:
     return stream is not None and commit_of_stream(stream) == commit_id
 
 
-def _bound_to(ref: str, collection: str | None) -> Callable[[Commit, bytes], None]:
-    from composefs_ostree.pulling.checks import check_bindings
+def _bound_to(ref: str) -> Callable[[Commit, bytes], None]:
+    from composefs_ostree.pulling.checks import check_ref
 
-    return lambda commit, commit_id: check_bindings(commit, commit_id, ref, collection)
+    return lambda commit, commit_id: check_ref(commit, commit_id, ref)
 
 
 def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:

@@ -1,4 +1,4 @@
-"""What a commit must be before its ref is set: meant for that ref, and not older than the one it follows.
+"""What a commit must be: of its remote's collection, meant for its ref, and not older than the one it follows there.
 
 The messages are ostree's.  Source: ostree-pull(1); libostree, ostree-repo-pull.c and ostree-repo-verity.c.
 """
@@ -10,46 +10,47 @@ import time
 from composefs_ext.errors import CorruptError
 from composefs_ostree.formats.objects import Commit
 
-__all__ = ["check_bindings", "check_not_older"]
+__all__ = ["check_collection", "check_not_older", "check_ref"]
 
-_REMEDY = "pull it by the ref it is bound to or by its id, or give --disable-verify-bindings"
+_REFS = "ostree.ref-binding"
 
 
-def check_bindings(commit: Commit, commit_id: bytes, ref: str, collection: str | None = None) -> None:
+def check_ref(commit: Commit, commit_id: bytes, ref: str) -> None:
     """Raise CorruptError if the commit says which refs it is for and this one is not among them.
 
-    Else a server could hand out one ref's commit, with its good signature, under the name of another.  From a remote
-    with a collection id, both bindings must be there and right.
+    Else a server could hand out one ref's commit, with its good signature, under the name of another.
     """
-    name = f"commit {commit_id.hex()}"
-    binding = commit.metadata.get("ostree.ref-binding")
+    binding = commit.metadata.get(_REFS)
     if binding is None:
-        if collection is None:
-            return
-        raise CorruptError(
-            f"{name}: expected commit metadata to have ref binding information, found none", hint=_REMEDY, subject=ref
-        )
+        return
     refs = binding.value if binding.signature == "as" else []
     if ref not in refs:
         raise CorruptError(
-            f"{name} is bound to {', '.join(refs)[:300] or 'no ref'}, not to {ref!r}", hint=_REMEDY, subject=ref
+            f"commit {commit_id.hex()} is bound to {', '.join(refs)[:300] or 'no ref'}, not to {ref!r}",
+            hint="pull it by the ref it is bound to or by its id, or give --disable-verify-bindings",
+            subject=ref,
         )
-    if collection is None:
-        return
+
+
+def check_collection(commit: Commit, commit_id: bytes, collection: str) -> None:
+    """Raise CorruptError unless the commit says which refs it is for, and that they are of this collection."""
     bound = commit.metadata.get("ostree.collection-binding")
-    if bound is None or bound.signature != "s":
-        raise CorruptError(
-            f"{name}: expected commit metadata to have collection ID binding information, found none",
-            hint=_REMEDY,
-            subject=ref,
+    if _REFS not in commit.metadata:
+        problem = ": expected commit metadata to have ref binding information, found none"
+    elif bound is None or bound.signature != "s":
+        problem = ": expected commit metadata to have collection ID binding information, found none"
+    elif bound.value != collection:
+        problem = (
+            f" has collection ID {bound.value[:300]!r} in collection binding metadata, "
+            f"while the remote it came from has collection ID {collection!r}"
         )
-    if bound.value != collection:
-        raise CorruptError(
-            f"{name} has collection ID {bound.value[:300]!r} in collection binding metadata, "
-            f"while the remote it came from has collection ID {collection!r}",
-            hint=_REMEDY,
-            subject=ref,
-        )
+    else:
+        return
+    raise CorruptError(
+        f"commit {commit_id.hex()}{problem}",
+        hint="pull it from a remote of its collection, or give --disable-verify-bindings",
+        subject=commit_id.hex(),
+    )
 
 
 def check_not_older(commit: Commit, commit_id: bytes, current: Commit, current_id: bytes) -> None:

@@ -38,6 +38,8 @@ class Terms(NamedTuple):
     """How many parents to pull too; negative: all."""
     base: str | None = None
     """The stream of a commit that may have much of them."""
+    collection: str | None = None
+    """The collection that commits must be of, parents too; None: whatever they say."""
     keep_nul: bool | None = None
     """Whether images are to be those of composefs-rs 0.9.0 (composefs_ostree.held.dumptext); None: as they are here."""
     use_deltas: bool = False
@@ -132,7 +134,8 @@ class Inquiry:
         current: str | None = None,
         asked: Pending[Stream] | None = None,
     ) -> Known:
-        """Find what is here of a commit and fetch its detached metadata; raise CorruptError if it is not trusted.
+        """Find what is here of a commit and fetch its detached metadata; raise CorruptError if it is not trusted, or of
+        another collection.
 
         ``size`` and ``current`` are as in :class:`Known`, ``asked`` is the answer to come with the stream ``current``.
         """
@@ -143,6 +146,10 @@ class Inquiry:
             self._find_held(known, asked)
             if self._terms.policy.is_on:
                 self._verify(known)
+            if self._terms.collection is not None:
+                from composefs_ostree.pulling.checks import check_collection
+
+                check_collection(self.object(known).commit, commit_id, self._terms.collection)
             self._known[commit_id] = known
         return known
 
