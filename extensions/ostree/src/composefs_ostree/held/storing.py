@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from composefs_ext.rows import Stored, StreamName
     from composefs_ostree.formats.commit_stream import Entry
 
-__all__ = ["metadata_limit", "put_again", "put_commit", "put_detached"]
+__all__ = ["lay_out", "metadata_limit", "put_again", "put_commit", "put_detached", "put_laid_out"]
 
 _MAX_METADATA = 256 << 20
 """Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
