@@ -407,6 +407,9 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
     refused = target.ostree("pull", tmp_path, BRANCH, status=2).stderr
     assert f"'{tmp_path}' is not an http or https URL" in refused
     assert "pull-local" in refused
+    refused = target.ostree("pull", "http://127.0.0.1/my repo", BRANCH, status=2).stderr
+    assert "the URL 'http://127.0.0.1/my repo' has a space" in refused
+    assert "%20" in refused
     # The page that some servers have for every path, and what git keeps.
     for config, words in (
         ("<html>ok</html>\n", "config: this is a web page, not the config of an ostree repository"),

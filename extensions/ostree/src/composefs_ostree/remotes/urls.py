@@ -20,10 +20,15 @@ def check_url(url: str, *, query: bool = False) -> str:
     password or a token.
     """
     scheme, separator, rest = url.partition("://")
-    if scheme.lower() not in ("http", "https") or not separator or not rest or not url.isprintable() or " " in url:
+    if scheme.lower() not in ("http", "https") or not separator or not rest:
         raise UsageError(
             f"{without_password(url).partition('?')[0]!r} is not an http or https URL",
             hint="begin it with https://; a directory is file:///PATH, or pull-local PATH, or list-refs --path PATH",
+        )
+    if not url.isprintable() or " " in url:
+        raise UsageError(
+            f"the URL {without_password(url).partition('?')[0]!r} has a space or a control character in it",
+            hint="write a space as %20",
         )
     if not _is_host_and_port(rest.partition("/")[0].rpartition("@")[2]):
         raise UsageError(
