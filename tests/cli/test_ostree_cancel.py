@@ -97,14 +97,15 @@ def test_waiting_for_a_passphrase(tmp_path: Path) -> None:
     assert target.left_over() == []
 
 
-@pytest.mark.parametrize("option", ["--tree=tar", "--from-dump"])
+@pytest.mark.parametrize("option", ["--tree=tar", "--from-dump", "--body-file", "--statoverride"])
 @pytest.mark.parametrize("writer", ["nobody", "silent"])
 def test_waiting_for_what_comes_by_a_named_pipe(tmp_path: Path, option: str, writer: str) -> None:
     target = Target(tmp_path / "target")
     os.mkfifo(tmp_path / "pipe")
     ours = os.open(tmp_path / "pipe", os.O_RDWR) if writer == "silent" else -1
-    words = ["--repo", target.path, "ostree", "commit", f"{option}={tmp_path / 'pipe'}", "--branch=main"]
-    run = Interrupted(tmp_path / "log", *words, trace="openat")
+    (tmp_path / "tree").mkdir()
+    words = ["ostree", "commit", f"{option}={tmp_path / 'pipe'}", f"--tree=dir={tmp_path / 'tree'}", "--branch=main"]
+    run = Interrupted(tmp_path / "log", "--repo", target.path, *words, trace="openat")
     while not re.search(r'/pipe", O_RDONLY\|(?!.*O_PATH)', run.log.read_text()):  # the core opens it by O_PATH
         assert run.process.poll() is None
     assert run.end() == "cfsctl: extension ostree was interrupted\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
-from composefs_ext import Request
+from composefs_ext import Core, Request
 from composefs_ext.errors import FormatError, TooLargeError, UsageError
 from composefs_ostree.committing.inodes import shown
 
@@ -84,12 +84,12 @@ NOTHING = ChosenPaths({}, {}, set())
 """No path in particular."""
 
 
-def read_chosen(request: Request) -> ChosenPaths:
+def read_chosen(request: Request, core: Core) -> ChosenPaths:
     """Read the lists that a request names, if any; raise FormatError, TooLargeError or OSError."""
     modes_file, skip_file = request.get("statoverride"), request.get("skip_list")
     modes: dict[bytes, NewMode] = {}
     replaced: dict[bytes, NewMode] = {}
-    for line in _lines(modes_file):
+    for line in _lines(core, modes_file):
         text, space, path = line.partition(b" ")
         new = _new_mode(text) if space else None
         if new is None:
@@ -99,7 +99,7 @@ def read_chosen(request: Request) -> ChosenPaths:
                 hint="write [=]MODE PATH with the mode in decimal, 2048 for setuid: 2048 /usr/bin/su",
             )
         (replaced if new.replaces else modes)[path] = new
-    left_out = set(_lines(skip_file))
+    left_out = set(_lines(core, skip_file))
     if b"/" in left_out:
         raise FormatError.at(skip_file, "the root cannot be left out")
     return ChosenPaths(modes, replaced, left_out)
@@ -114,10 +114,12 @@ def _new_mode(text: bytes) -> NewMode | None:
     return NewMode(bits, text.startswith(b"=")) if bits <= 0o7777 else None
 
 
-def _lines(path: str | None) -> list[bytes]:
+def _lines(core: Core, path: str | None) -> list[bytes]:
     if path is None:
         return []
-    with open(path, "rb") as file:
+    from composefs_ext.aside import open_aside
+
+    with open_aside(core, path) as file:
         data = file.read(_MAX_LIST + 1)
     if len(data) > _MAX_LIST:
         raise TooLargeError(f"{path} has more than {_MAX_LIST} bytes, too many for a list of paths", subject=path)

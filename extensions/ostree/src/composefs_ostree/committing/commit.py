@@ -43,11 +43,11 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     # Whatever is wrong with the options shows before the work.
     previous = read_previous(request, core, parent)
     metadata = commit_metadata(request, branch, previous)
-    body = commit_body(request)
+    body = commit_body(request, core)
     detached = given_strings(request, "add_detached_metadata_string")
     signing = sign_options_of(request)
     timestamp = commit_time(request)
-    changes = given_changes(request)
+    changes = given_changes(request, core)
 
     gc.disable()  # a commit makes no cycles, but enough objects for a tenth of its time to go into looking for some
     layers = read_trees(request, core, changes)

@@ -6,7 +6,7 @@ values, what is kept of the parent's, then the bindings.
 
 from __future__ import annotations
 
-from composefs_ext import Request
+from composefs_ext import Core, Request
 from composefs_ext.errors import FormatError, TooLargeError, UsageError
 from composefs_ostree.committing.previous import Previous
 from composefs_ostree.formats.gvariant import Variant
@@ -18,14 +18,16 @@ _MAX_BODY = 1 << 20
 _SHOWN_KEYS = 20
 
 
-def commit_body(request: Request) -> str:
+def commit_body(request: Request, core: Core) -> str:
     """Return what ``--body`` or ``--body-file`` gives; raise UsageError, FormatError, TooLargeError or OSError."""
     body, path = request.get("body"), request.get("body_file")
     if path is None:
         return body or ""
     if body is not None:
         raise UsageError("--body and --body-file exclude each other")
-    with open(path, "rb") as file:
+    from composefs_ext.aside import open_aside
+
+    with open_aside(core, path) as file:
         data = file.read(_MAX_BODY + 1)
     if len(data) > _MAX_BODY:
         raise TooLargeError(f"{path} has more than {_MAX_BODY} bytes, too many for a commit's body", subject=path)

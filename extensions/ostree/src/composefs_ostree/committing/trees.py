@@ -15,7 +15,7 @@ __all__ = ["given_changes", "read_trees"]
 _MAX_ID = 0xFFFFFFFF
 
 
-def given_changes(request: Request) -> Changes:
+def given_changes(request: Request, core: Core) -> Changes:
     """Return what the options change of owners, modes and attributes."""
     uid, gid = request.get("owner_uid"), request.get("owner_gid")
     for option, value in (("--owner-uid", uid), ("--owner-gid", gid)):
@@ -31,7 +31,7 @@ def given_changes(request: Request) -> Changes:
         not request.get("no_xattrs") and not is_canonical,
         is_canonical,
         bool(request.get("mode_ro_executables")),
-        read_chosen(request),
+        read_chosen(request, core),
     )
 
 
