@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -221,19 +222,43 @@ def test_fsck_of_a_file_that_is_gone(target: Target) -> None:
     assert told.endswith("status: corrupted\ncfsctl ostree pull --repair fetches again what is damaged\n")
 
 
-def test_fsck_of_a_file_whose_head_was_never_right(target: Target) -> None:
+def store_anew(target: Target, change: Callable[[Parts], Parts]) -> None:
+    """Store the commit's stream with a change, as a program that is wrong would."""
     name = f"ostree-commit-{target.json('inspect', BRANCH)['commit']}"
     with Repository.open(target.path, writable=True) as repo:
         with repo.streams.open(repo.streams.resolve(name)) as old:
             inline = b"".join(data for _, data in old.chunks())
             chunks = [chunk for chunk, _ in old.chunks()]
-            refs = list(old.object_refs()), old.named_refs
-            kind = old.content_type
-        target_and_its_end = b"tool\0\x1d"
-        assert inline.count(target_and_its_end) == 1
-        inline = inline.replace(target_and_its_end, b"tool\0\x03")
+            parts = Parts(old.content_type, inline, chunks, list(old.object_refs()), old.named_refs)
         (target.path / "streams" / name).unlink()
-        repo.publish(Publication(streams=[StreamName(name, repo.streams.put(Parts(kind, inline, chunks, *refs)).id)]))
+        repo.publish(Publication(streams=[StreamName(name, repo.streams.put(change(parts)).id)]))
+
+
+def test_fsck_of_a_file_whose_head_was_never_right(target: Target) -> None:
+    target_and_its_end = b"tool\0\x1d"
+
+    def damage(parts: Parts) -> Parts:
+        assert isinstance(parts.inline, bytes)
+        assert parts.inline.count(target_and_its_end) == 1
+        return parts._replace(inline=parts.inline.replace(target_and_its_end, b"tool\0\x03"))
+
+    store_anew(target, damage)
     told = target.ostree("fsck", status=1).stdout
     assert "/usr/bin/link (file " in told
     assert "malformed file header" in told
+
+
+def test_fsck_of_a_commit_with_the_image_of_another_tree(target: Target, source: Path, tmp_path: Path) -> None:
+    commit_id, right = (target.json("inspect", BRANCH)[key] for key in ("commit", "image"))
+    (tmp_path / "empty").mkdir()
+    made = cfsctl("--repo", target.path, "create-image", "--no-propagate-usr-to-root", tmp_path / "empty").stdout
+    wrong = made.strip().rpartition(":")[2]
+    store_anew(target, lambda parts: parts._replace(named_refs=[(name, wrong) for name, _ in parts.named_refs]))
+    cfsctl("--repo", target.path, "fsck")  # everything is what its digest says
+    told = target.ostree("fsck", status=1).stdout
+    assert f"error   commit {commit_id}: the image {wrong} is not that of its tree\n" in told
+    assert right not in told
+    assert target.json("pull-local", source, BRANCH)["image"] == wrong
+    repaired = target.json("pull-local", source, BRANCH, "--repair")
+    assert (repaired["image"], repaired["files_fetched"]) == (right, 0)
+    assert target.json("fsck")["ok"]

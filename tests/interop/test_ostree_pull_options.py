@@ -634,7 +634,7 @@ def test_a_damaged_image_or_stream_is_made_again(source: Source, target: Target)
         assert target.json("fsck")["ok"]
 
 
-def test_fsck_finds_a_file_with_the_content_of_another(source: Source, target: Target) -> None:
+def test_fsck_of_what_is_sound_and_of_nothing(source: Source, target: Target) -> None:
     first = target.json("pull-local", source.path, REF)
     checked = target.json("fsck", REF)
     assert checked == {

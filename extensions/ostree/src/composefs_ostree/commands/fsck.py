@@ -15,7 +15,7 @@ from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.workers import in_threads
 from composefs_ostree.formats.commit_stream import Entry, commit_of_stream
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
-from composefs_ostree.held.dumptext import draft_dump
+from composefs_ostree.held.dumptext import is_image_of
 from composefs_ostree.held.refs import commit_streams, find_stream
 from composefs_ostree.held.streams import image_of, open_commit, partly, read_detached
 from composefs_ostree.held.tree import Tree, load, load_commit
@@ -117,11 +117,8 @@ class _Check:
     def _check_image(self, commit_id: str, tree: Tree, image: str | None) -> None:
         if image is None:
             raise NotFoundError("its stream names no image")
-        for keep_nul in (False, True):
-            dump = draft_dump(self._core, tree, keep_nul=keep_nul)
-            if self._core.image_digest(*dump).result()["id"] == image:
-                return
-        self.errors.append(f"commit {commit_id}: the image {image} is not that of its tree")
+        if not is_image_of(self._core, tree, image):
+            self.errors.append(f"commit {commit_id}: the image {image} is not that of its tree")
 
 
 def _path_of(tree: Tree, file_id: bytes) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Dirtree, Xattrs
     from composefs_ostree.held.tree import Tree
 
-__all__ = ["DumpText", "draft_dump", "dump_limit"]
+__all__ = ["DumpText", "draft_dump", "dump_limit", "is_image_of"]
 
 _MAX_DUMP = 256 << 20
 """Bytes of text of one tree, unless the core says otherwise."""
@@ -59,6 +59,12 @@ def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> tuple[str, str | No
     draft = Draft(core)
     DumpText(tree, draft, keep_nul=keep_nul, limit=dump_limit(core)).finish()
     return draft.finish()
+
+
+def is_image_of(core: Core, tree: Tree, image: str, *, keep_nul: bool | None = None) -> bool:
+    """Tell whether an image is that of a tree, as ``keep_nul`` says (:class:`DumpText`); None: either way."""
+    ways = (False, True) if keep_nul is None else (keep_nul,)
+    return any(core.image_digest(*draft_dump(core, tree, keep_nul=way)).result()["id"] == image for way in ways)
 
 
 class DumpText:

@@ -165,14 +165,13 @@ class Commits:
             return True
         if self._core.object_has([image]).result() != [True]:
             return False
-        if self._terms.keep_nul is None:
+        if self._terms.keep_nul is None and not self._terms.is_repair:
             return True
-        from composefs_ostree.held.dumptext import draft_dump
+        from composefs_ostree.held.dumptext import is_image_of
         from composefs_ostree.held.tree import load
 
         commit, _ = open_commit(self._core, held.name, partial=True)
-        dump = draft_dump(self._core, load(commit), keep_nul=self._terms.keep_nul)
-        return self._core.image_digest(*dump).result()["id"] == image
+        return is_image_of(self._core, load(commit), image, keep_nul=self._terms.keep_nul)
 
     def _subpaths(self, held: Held | None) -> Sequence[str] | None:
         """Return the paths that a commit shall have in the end, None for all: nothing that is here is given up."""
