@@ -412,6 +412,19 @@ def test_a_delta_in_one_file(source: Source, tmp_path: Path) -> None:
     assert second.left_over() == []
 
 
+@pytest.mark.parametrize("part", ["--commit-metadata-only", "--subpath=/usr/bin"])
+def test_a_delta_in_one_file_completes_a_commit(source: Source, tmp_path: Path, part: str) -> None:
+    for arguments, name in ((("--empty",), "scratch"), ((f"--from={source.old}",), "update")):
+        source.generate(*arguments, "--inline", "--min-fallback-size=0", f"--filename={tmp_path / name}")
+        target = Target(tmp_path / f"{name}-target")
+        if name == "update":
+            target.ostree("pull-local", source.repo, source.old)
+        target.ostree("pull-local", source.repo, source.new, part)
+        done = target.json("apply-delta", tmp_path / name)
+        assert (done["image"], done["delta_parts"]) == (direct(source, tmp_path / f"{name}-direct")[0], 1)
+        assert target.json("fsck")["ok"]
+
+
 def test_a_delta_between_commits_of_the_same_tree(tmp_path: Path) -> None:
     tree, repo = make_tree(tmp_path / "tree"), make_repo(tmp_path / "source")
     old, new = (commit(repo, tree, subject=subject) for subject in ("old", "new"))

@@ -191,12 +191,14 @@ class Inquiry:
             from composefs_ostree.formats.objects import parse_commit
             from composefs_ostree.held.tree import commit_bytes
 
-            if known.held is not None:
-                data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
-                known.object = CommitObject(known.commit_id, data, parse_commit(data))
-            elif (delta := self._find_delta(known)) is not None:
+            # What a commit in part lacks is fetched one by one where it is, and not brought with the rest by a delta.
+            delta = None if known.held is not None and self._source.has_objects else self._find_delta(known)
+            if delta is not None:
                 known.detached = known.detached or delta.detached  # empty: nothing is held of which it could be removed
                 known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
+            elif known.held is not None:
+                data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
+                known.object = CommitObject(known.commit_id, data, parse_commit(data))
             else:
                 data, commit = fetch_commit(self._core, self._transport, known.commit_id, known.size)
                 known.object = CommitObject(known.commit_id, data, commit)
