@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
@@ -254,8 +255,6 @@ def test_a_cache_is_not_blamed_where_there_is_none(keys: Keys, source: Source, t
 
 
 def test_ed25519_keys_are_given_in_files_and_inline(source: Source, target: Target, tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     secret = Ed25519PrivateKey.generate()
     public = base64.b64encode(secret.public_key().public_bytes_raw()).decode()
     (tmp_path / "public").write_text(public)
@@ -269,3 +268,31 @@ def test_ed25519_keys_are_given_in_files_and_inline(source: Source, target: Targ
         target.ostree("pull", server.url, BRANCH, "--sign-key=ed25519=file:public", cwd=tmp_path)
         row = target.json("pull", server.url, BRANCH, f"--sign-key=ed25519=inline:{public}")["signatures"][0]
     assert (row["kind"], row["key"], row["problem"]) == ("ed25519", public, None)
+
+
+@pytest.mark.parametrize("by", ["options", "remote"])
+def test_where_gpg_and_another_kind_are_wanted_both_must_be_there(
+    keys: Keys, source: Source, target: Target, tmp_path: Path, by: str
+) -> None:
+    secret = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    public = f"ed25519=inline:{base64.b64encode(secret.public_key().public_bytes_raw()).decode()}"
+    key = tmp_path / "key.gpg"
+    key.write_bytes(keys.gpg.export(keys.good))
+    gpg, own = keys.gpg.sign(source.data, keys.good), secret.sign(source.data)
+    foreign = keys.gpg.sign(source.data, keys.foreign)
+    with serve(source.path) as server:
+        target.ostree("remote", "add", "o", server.url, f"--gpg-import={key}", f"--sign-verify={public}")
+        words = ("o",) if by == "remote" else (server.url, f"--gpg-key={key}", f"--sign-key={public}")
+        names = target.names()
+        for signatures, lacks in (
+            ({"gpgsigs": gpg}, "no ed25519 signature, only gpg"),
+            ({"sign.ed25519": own}, "no GPG signature, only ed25519"),
+            ({"gpgsigs": gpg, "sign.ed25519": secret.sign(b"other")}, "its ed25519 signature is not good"),
+            ({"gpgsigs": foreign, "sign.ed25519": own}, "its GPG signature is not good"),
+            ({"gpgsigs": gpg, "sign.ed25519": own}, None),
+        ):
+            metadata = {f"ostree.{kind}": Variant("aay", [made]) for kind, made in signatures.items()}
+            source.object.with_suffix(".commitmeta").write_bytes(gvariant.encode("a{sv}", metadata))
+            done = target.ostree("pull", *words, BRANCH, status=UNTRUSTED if lacks else 0)
+            assert (lacks or "") in done.stderr
+            assert (target.names() == names) == bool(lacks)

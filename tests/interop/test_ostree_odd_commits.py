@@ -260,6 +260,18 @@ def test_a_canonical_commit_is_the_same_from_bare_user_only(tmp_path: Path, opti
     assert pulls[0] == pulls[1]
 
 
+def test_an_attribute_without_a_value_is_none(tmp_path: Path) -> None:
+    """Somebody may have given it to an object of a bare repository."""
+    repo = make_repo(tmp_path / "repo", "bare")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("content")
+    made = commit(repo, tmp_path / "tree")
+    (content,) = (repo / "objects").rglob("*.file")
+    os.setxattr(content, "user.empty", b"")
+    run("ostree", f"--repo={repo}", "fsck")
+    assert Target(tmp_path / "target").json("pull-local", repo, BRANCH)["commit"] == made
+
+
 def test_canonical_permissions_leave_extended_attributes_out(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "directory").mkdir(parents=True)

@@ -129,6 +129,10 @@ def test_collections(tmp_path: Path, target: Target) -> None:
             assert (ref in listed) == (status == 0)
         (repo / "summary").write_bytes((other / "config").read_bytes())
         assert "summary" in pulls(target, "o", "os/own", status=5)
+        (repo / "summary").unlink()
+        for name, ref, status in (("Own", "os/own", 0), ("Other", "os/other", 0), ("Other", "os/own", 5)):
+            remote(target, server.url, f"--collection-id=org.example.{name}")
+            pulls(target, "o", ref, status=status)
 
 
 def test_the_summary_index_of_flatpak(tmp_path: Path, target: Target) -> None:
