@@ -223,6 +223,18 @@ def test_secrets_are_not_taken_from_the_command_line(target: Target) -> None:
         refused = target.ostree("remote", "add", "a", *arguments, status=2).stderr
         assert "password" in refused
         assert "hunter2" not in refused
+        # A file's login would go to the server, and curl looks for none of proxies in netrc.
+        assert ("all_proxy" if "=proxy=" in arguments[-1] else "netrc") in refused
+
+
+@pytest.mark.parametrize("setting", ["http-basic-auth-file", "http-bearer-token-file", "http-headers-file"])
+def test_a_file_of_secrets_that_is_not_there_is_told_with_its_setting(
+    target: Target, tmp_path: Path, setting: str
+) -> None:
+    gone = tmp_path / "gone"
+    target.ostree("remote", "add", "o", "http://127.0.0.1:9", f"--set={setting}={gone}")
+    told = target.ostree("pull", "o", BRANCH, status=3).stderr
+    assert told == f"cfsctl: {gone}: {setting} of remote 'o' cannot be read (see the composefs repository)\n"
 
 
 @pytest.mark.parametrize("proxy", ["user:hunter2@p:80", "http://user:hunter2@p:80", "http://user:hunter2/hunter2@p:80"])

@@ -145,7 +145,9 @@ def _check_place(key: str, value: str) -> None:
     if has_password:
         raise UsageError(
             f"the {key} {without_password(url).partition('?')[0]!r} has a password in it, which everybody could read",
-            hint="use a netrc file, or --set=http-basic-auth-file=FILE",
+            hint="leave it out here, and give it with its login in https_proxy, http_proxy or all_proxy at each pull"
+            if key == "proxy"
+            else "use a netrc file, or --set=http-basic-auth-file=FILE",
         )
     if key == "proxy":
         if url:  # nothing: that of the environment

@@ -6,7 +6,7 @@ import os
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.remotes.curl import pycurl
-from composefs_ostree.remotes.namedfiles import read_secret, require_regular
+from composefs_ostree.remotes.namedfiles import existing_path, read_secret, require_regular
 from composefs_ostree.remotes.record import Remote
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ _HARMLESS = frozenset({"accept", "accept-language", "authorization", "cookie", "
 
 def login_options(remote: Remote) -> CurlOptions:
     """Return who we are; what a file holds is nowhere but here and in curl."""
-    basic, bearer = (remote.settings.get(f"http-{name}-file") for name in ("basic-auth", "bearer-token"))
+    basic, bearer = (_file(remote, f"http-{name}-file") for name in ("basic-auth", "bearer-token"))
     if basic and bearer:
         raise FormatError(
             f"{remote.origin}: remote {remote.name!r} has both http-basic-auth-file and http-bearer-token-file",
@@ -51,9 +51,13 @@ def login_options(remote: Remote) -> CurlOptions:
     return ()
 
 
+def _file(remote: Remote, key: str) -> str | None:
+    return existing_path(remote, key) if remote.settings.get(key) else None
+
+
 def header_options(remote: Remote, user_file: str | None) -> CurlOptions:
     """Return the headers that the remote's file has, then those of ``user_file``."""
-    paths = (remote.settings.get("http-headers-file"), user_file)
+    paths = (_file(remote, "http-headers-file"), user_file)
     lines = [line for path in paths if path for line in _headers(path)]
     if not lines:
         return ()
