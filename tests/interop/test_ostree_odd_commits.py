@@ -274,6 +274,18 @@ def test_an_attribute_without_a_value_is_none(tmp_path: Path) -> None:
     assert Target(tmp_path / "target").json("pull-local", repo, BRANCH)["commit"] == made
 
 
+@pytest.mark.parametrize("behind", [b"", b"\0", b"\0\0", b"\0more"], ids=["nothing", "NUL", "two", "more"])
+def test_a_symlink_of_bare_user_ends_at_the_first_nul(tmp_path: Path, behind: bytes) -> None:
+    repo = make_repo(tmp_path / "repo", "bare-user")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "link").symlink_to("target")
+    made = commit(repo, tmp_path / "tree")
+    (link,) = (repo / "objects").rglob("*.file")
+    link.write_bytes(b"target" + behind)
+    run("ostree", f"--repo={repo}", "fsck")
+    assert Target(tmp_path / "target").json("pull-local", repo, BRANCH)["commit"] == made
+
+
 def test_canonical_permissions_leave_extended_attributes_out(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "directory").mkdir(parents=True)
