@@ -509,6 +509,7 @@ def test_an_interrupted_pull_leaves_out_the_parts_that_it_has(source: Source, se
     pulled = target.json("pull", server.url, BRANCH)
     assert parts > 2
     assert pulled["delta_parts"] == 1
+    assert server.count("*.dirtree") == server.count("*.dirmeta") == 0
     assert pulled["image"] == direct(source, tmp_path / "direct")[0]
 
 

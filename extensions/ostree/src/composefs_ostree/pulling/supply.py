@@ -31,7 +31,7 @@ class Supply(NamedTuple):
     sizes: BaseSizes
     """What the core tells of the objects to which bases among ``held`` refer."""
     note: Callable[[bytes, Entry], None] | None = None
-    """Called with the id and the entry of every file that has come in, and of every other object that was fetched."""
+    """Called with the id and the entry of every object that has come in."""
     delta: Applying | None = None
     """A static delta, whose objects are awaited and not fetched."""
     ahead: Ahead | None = None
