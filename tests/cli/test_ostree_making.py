@@ -136,6 +136,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         ((), 2, "give a tree to commit"),
         (("--tree=dir=.", "an-image"), 3, "there is no image"),
         ("--tree=dir=nowhere", 3, "does not exist"),
+        ("--tree=dir=empty.tar", 3, "it is not a directory (give a directory, or an archive as --tree=tar=FILE)"),
         (("no/such/image",), 3, "there is no image"),
         (("--base=nowhere",), 3, "'nowhere' is not a known ostree ref or valid commit ID"),
         (("--tree=dir=.", "--tree-ref=nowhere"), 3, "cfsctl ostree images lists the refs"),
@@ -177,7 +178,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--from-dump=empty.tar",), 5, "empty.tar"),
         (("--tree=dir=.", "--bootable"), 5, "install one there, where ostree looks for it, or leave out --bootable"),
     ],
-    ids=range(43),
+    ids=range(44),
 )
 def test_mistakes_are_told_and_change_nothing(
     target: Target,

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from contextlib import closing
 
 from composefs_ext import Core
-from composefs_ext.errors import CorruptError
+from composefs_ext.errors import CorruptError, NotFoundError
 from composefs_ext.files import Naming
 from composefs_ostree.committing.inodes import (
     Directory,
@@ -51,7 +51,11 @@ class _Opened:
             missing.append(number)
             number = self._directories[number][0]
         if number not in self._open:
-            self._keep(0, os.open(self._root, _DIRECTORY & ~os.O_NOFOLLOW))
+            try:
+                self._keep(0, os.open(self._root, _DIRECTORY & ~os.O_NOFOLLOW))
+            except NotADirectoryError:
+                hint = "give a directory, or an archive as --tree=tar=FILE"
+                raise NotFoundError.at(self._root, "it is not a directory", hint=hint) from None
         self._open.move_to_end(number)
         fd = self._open[number]
         while missing:
