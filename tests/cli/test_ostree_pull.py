@@ -369,6 +369,23 @@ def test_two_pulls_at_once_both_succeed(source: Path, target: Target) -> None:
     assert target.left_over() == []
 
 
+def test_a_ref_that_is_set_while_it_is_pulled_stays_as_it_was_set(source: Path, target: Target) -> None:
+    """Else a pull that has found nothing older could take the place of what is newer."""
+    with serve(source) as server:
+        first = target.json("pull", server.url, BRANCH)["commit"]
+        target.ostree("untag", BRANCH)
+        second_commit(source)
+
+        def set_meanwhile() -> bool:
+            target.ostree("tag", first, BRANCH)
+            return True
+
+        server.fault("*.filez", Fault(until=set_meanwhile), times=1)
+        told = target.ostree("pull", server.url, BRANCH, status=4).stderr
+    assert f"ref '{BRANCH}' was changed by somebody else during the pull (run the command again" in told
+    assert target.names()["streams/refs/ostree/test%2Fmain"] == f"../../ostree-commit-{first}"
+
+
 def test_redirects_are_followed_to_http_only(source: Path, target: Target) -> None:
     with serve(source) as there, serve(source) as here:
         here.fault("/config", Fault(status=302, headers=(("Location", f"{there.url}/config"),)))
