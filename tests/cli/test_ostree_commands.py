@@ -248,6 +248,16 @@ def test_fsck_of_a_file_whose_head_was_never_right(target: Target) -> None:
     assert "malformed file header" in told
 
 
+def test_fsck_of_detached_metadata_that_were_never_right(target: Target) -> None:
+    commit_id = target.json("inspect", BRANCH)["commit"]
+    with Repository.open(target.path, writable=True) as repo:
+        kept = repo.streams.put(Parts(0x6F73747265656D64, b"no signatures", [-13])).id
+    store_anew(target, lambda parts: parts._replace(named_refs=[*parts.named_refs, ("ostree.commitmeta", kept)]))
+    cfsctl("--repo", target.path, "fsck")
+    told = target.ostree("fsck", status=1).stdout
+    assert f"error   commit {commit_id}: the detached metadata of commit {commit_id}" in told
+
+
 def test_fsck_of_a_commit_with_the_image_of_another_tree(target: Target, source: Path, tmp_path: Path) -> None:
     commit_id, right = (target.json("inspect", BRANCH)[key] for key in ("commit", "image"))
     (tmp_path / "empty").mkdir()
