@@ -71,10 +71,12 @@ def pulled(directory: Path) -> tuple[Path, Target]:
     return source, target
 
 
-def test_waiting_for_the_lock_of_a_repository(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [fcntl.F_WRLCK, fcntl.F_RDLCK], ids=["alone", "shared"])
+def test_waiting_for_the_lock_of_a_repository(tmp_path: Path, kind: int) -> None:
+    """One that is shared keeps an export from ref and summary, which it writes alone."""
     out, target = pulled(tmp_path)
     lock = os.open(out / ".lock", os.O_RDWR)
-    fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
     run = Interrupted(tmp_path / "log", "--repo", target.path, "ostree", "export", BRANCH, out, trace="fcntl")
     while "EAGAIN" not in run.log.read_text():
         assert run.process.poll() is None
