@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from composefs_ext.aside import Aside
+from composefs_ext.aside import Aside, open_aside
 from composefs_ext.core import Core
 from composefs_ext.errors import CancelledError, NetworkError
 from support.descriptors import descriptors, left_open
@@ -111,3 +115,35 @@ def test_no_run_leaves_descriptors_open(ends: Ends) -> None:
     goes_on.set()
     threads[0].join()
     assert not left_open(before)
+
+
+def test_a_named_pipe_is_read_to_its_end_however_slowly_it_comes(ends: Ends, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def write() -> None:
+        with fifo.open("wb", buffering=0) as file:
+            for piece in (b"ab", b"cd"):
+                time.sleep(0.1)
+                file.write(piece)
+
+    for read in (lambda file: file.read(), lambda file: file.raw.readall(), b"".join):
+        writer = threading.Thread(target=write)
+        with open_aside(ends.core, str(fifo)) as file:
+            writer.start()
+            assert read(file) == b"abcd"
+        writer.join()
+
+
+def test_a_file_on_which_somebody_has_a_lease_is_waited_for(ends: Ends, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    leased = os.open(path, os.O_RDWR)
+    broken = signal.signal(signal.SIGIO, lambda *_: fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_UNLCK))
+    try:
+        fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with open_aside(ends.core, str(path)) as file:
+            assert file.read() == b"content"
+    finally:
+        signal.signal(signal.SIGIO, broken)
+        os.close(leased)

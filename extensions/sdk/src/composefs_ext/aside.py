@@ -34,7 +34,7 @@ _BUFFER = 128 << 10
 
 
 def open_aside(core: Core, path: str) -> io.BufferedReader:
-    """Open a file of any kind for reading; the core is listened to while nothing comes.
+    """Open a file of any kind for reading; the core is listened to while nothing comes: not to be read in a thread.
 
     Opening does not wait: reading a named pipe that nobody has opened does.  Raises OSError; reading raises
     CancelledError as soon as the core cancels.
@@ -44,14 +44,27 @@ def open_aside(core: Core, path: str) -> io.BufferedReader:
 
 class _Listening(io.FileIO):
     def __init__(self, core: Core, path: str) -> None:
-        super().__init__(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
+        super().__init__(path, opener=_open_at_once)
         self._core = core
+
+    def read(self, size: int | None = -1, /) -> Any:
+        return io.RawIOBase.read(self, -1 if size is None else size)  # FileIO's does not go by readinto
+
+    def readall(self) -> Any:
+        return io.RawIOBase.readall(self)
 
     def readinto(self, buffer: Any, /) -> int:
         while True:
             ready = wait_for_any(self._core, [self])
             if ready and (size := super().readinto(buffer)) is not None:  # None: somebody else was faster
                 return size
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_NONBLOCK)
+    except BlockingIOError:  # a file server has a lease on it, which it gives up for who waits: fcntl(2)
+        return os.open(path, flags)
 
 
 class Aside:
