@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
 from composefs_ext import Core, Request
-from composefs_ext.errors import NotFoundError
+from composefs_ext.errors import InputOutputError, NotFoundError
 from composefs_ext.files import Naming, sync_file_system
 from composefs_oci.bootentries import add_options, check_unified, find_entry, open_file, renamed
 from composefs_oci.held import HeldConfig, find_config
@@ -99,8 +99,11 @@ def _write(directory: str, path: str, source: BinaryIO) -> str:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, IsADirectoryError):
+            there = error.filename2 or error.filename
+            raise InputOutputError(f"{there} is a directory", hint="move it away", subject=there) from None
         raise
     return target
