@@ -94,10 +94,16 @@ def test_a_process_gets_one_message_after_the_other_and_ends_with_who_made_it(tm
     worker.end()
 
 
-def test_processes_that_are_ended_together_are_gone(tmp_path: Path) -> None:
+def test_processes_that_are_ended_together_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = [WorkerProcess(lambda _: time.sleep(600), str(tmp_path)) for _ in range(2)]
     pids = [worker._pid for worker in workers]
-    end_all(workers)
+    done = []
+    kill, wait = os.kill, os.waitpid
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "kill", lambda *arguments: (done.append("kill"), kill(*arguments)))
+        patch.setattr(os, "waitpid", lambda *arguments: (done.append("wait"), wait(*arguments)))
+        end_all(workers)
+    assert done[:2] == ["kill", "kill"]  # not one after the other
     for worker, pid in zip(workers, pids, strict=True):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
