@@ -68,6 +68,9 @@ class FakeWorker:
         job = self.jobs.pop(0)
         return [(job, b"head", 1, f"staged {int.from_bytes(job, 'big')}", b"file" + job, None)]
 
+    def kill(self) -> None:
+        pass
+
     def end(self) -> None:
         pass
 
