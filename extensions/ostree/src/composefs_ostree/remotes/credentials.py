@@ -18,6 +18,8 @@ __all__ = ["header_options", "login_options", "netrc_options", "netrc_problem"]
 _NETRC = "NETRC"
 """The name of the environment variable that names the netrc file."""
 
+_BASIC = "http-basic-auth-file"
+_BEARER = "http-bearer-token-file"
 _HTTPAUTH_BEARER = 1 << 6  # CURLAUTH_BEARER, which pycurl has no name for
 _MAX_HEADERS = 100
 _HEADER = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff]*)"
@@ -27,14 +29,13 @@ _HARMLESS = frozenset({"accept", "accept-language", "authorization", "cookie", "
 
 def login_options(remote: Remote) -> CurlOptions:
     """Return who we are; what a file holds is nowhere but here and in curl."""
-    basic, bearer = (_file(remote, f"http-{name}-file") for name in ("basic-auth", "bearer-token"))
-    if basic and bearer:
+    if remote.settings.get(_BASIC) and remote.settings.get(_BEARER):
         raise FormatError(
-            f"{remote.origin}: remote {remote.name!r} has both http-basic-auth-file and http-bearer-token-file",
+            f"{remote.origin}: remote {remote.name!r} has both {_BASIC} and {_BEARER}",
             hint="keep one of them",
             subject=remote.name,
         )
-    if basic:
+    if basic := _file(remote, _BASIC):
         user, colon, password = read_secret(basic).strip("\r\n").partition(":")
         if not colon or not (user + password).isprintable():
             raise FormatError.at(basic, "it does not hold USER:PASSWORD")
@@ -43,7 +44,7 @@ def login_options(remote: Remote) -> CurlOptions:
             (pycurl.USERNAME, user.encode()),
             (pycurl.PASSWORD, password.encode()),
         )
-    if bearer:
+    if bearer := _file(remote, _BEARER):
         token = read_secret(bearer).strip()
         if not token.isascii() or not token.isprintable() or " " in token or not token:
             raise FormatError.at(bearer, "it does not hold a token", hint="a token is one word")
