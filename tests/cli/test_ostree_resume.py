@@ -190,6 +190,20 @@ def test_detached_metadata_that_are_damaged_here_are_fetched_again(
     assert target.left_over() == []
 
 
+def test_detached_metadata_that_the_source_has_no_more_are_told_by_a_repair(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    repo = make_repo(tmp_path / "repo")
+    commit_id = commit(repo, tmp_path / "tree", "--add-detached-metadata-string=seen=by nobody")
+    target.ostree("pull-local", repo, BRANCH)
+    [there] = repo.glob("objects/*/*.commitmeta")
+    there.unlink()
+    assert target.ostree("pull-local", repo, BRANCH, "--repair").stderr == ""
+    flip((target.path / "streams" / f"ostree-commitmeta-{commit_id}").resolve(strict=True))
+    told = target.ostree("pull-local", repo, BRANCH, "--repair").stderr
+    assert f"warning: the detached metadata of commit {commit_id} cannot be repaired, the source has none: " in told
+    cfsctl("--repo", target.path, "fsck", status=1)
+
+
 def test_a_repair_trusts_nothing_that_an_interrupted_pull_has_left(source: Path, target: Target) -> None:
     """Its objects have the right sizes, and nothing names them that could be checked."""
     with left_in_the_middle(source, target) as server:

@@ -220,9 +220,10 @@ class Commits:
 
     def _detached_ref(self, known: Known) -> dict[str, str]:
         """Have new detached metadata stored; return how the commit's stream names it."""
-        if known.detached is None:
+        if known.detached is None and not self._terms.is_repair:
             return {}
-        if known.detached == self._held_detached(known):
+        held = self._held_detached(known)
+        if known.detached is None or known.detached == held:
             return {}
         from composefs_ostree.held.storing import put_detached
 
@@ -235,8 +236,10 @@ class Commits:
         try:
             return b"" if known.held is None else detached_metadata(self._core, known.held.named_refs) or b""
         except UNREADABLE as error:
-            commit = known.commit_id.hex()
-            self._core.log("warning", f"the detached metadata of commit {commit} are pulled again: {error.message}")
+            what = "cannot be repaired, the source has none" if known.detached is None else "are pulled again"
+            self._core.log(
+                "warning", f"the detached metadata of commit {known.commit_id.hex()} {what}: {error.message}"
+            )
             return None
 
     def _damaged(self, known: Known) -> set[str]:
