@@ -51,6 +51,10 @@ def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     assert (tmp_path / "out/refs/heads/other/name").read_text() == f"{commit}\n"
     result = made.json("export", commit[:10], tmp_path / "out")
     assert (result["ref"], result["mode"], result["commit"]) == (None, "archive", commit)
+    assert made.ostree("export", commit, tmp_path / "out").stdout == f"commit  {commit}\n"
+    assert [each.name for each in (tmp_path / "out/refs").rglob("*") if each.is_file()] == ["name"]
+    usage = " ".join(run(CFSCTL, "ostree", "export", "--help").stdout.split())
+    assert "the one that was given if this is not, and none for a commit id." in usage
     unnamed = made.json("commit", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7")
     assert (unnamed["ref"], unnamed["unchanged"]) == (None, False)
     assert made.json("commit", "--orphan", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7") == unnamed
