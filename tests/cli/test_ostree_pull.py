@@ -235,6 +235,16 @@ def test_the_last_of_one_history_has_its_parent_where_another_one_goes_on(source
     assert sum(name.startswith("streams/ostree-commit-") for name in target.names()) == 3
 
 
+def test_what_came_as_the_parent_of_one_ref_is_not_counted_for_another(source: Path, target: Target) -> None:
+    run("ostree", f"--repo={source}", "refs", "--create=test/old", BRANCH)
+    second_commit(source)
+    done = target.ostree("pull-local", source, BRANCH, "test/old", "--depth=1", "--json")
+    first, second = json.loads(done.stdout)["pulled"]
+    assert first["parents"] == [second["commit"]]
+    assert first["files_fetched"] > 0
+    assert second["files_fetched"] == second["metadata_fetched"] == 0
+
+
 @pytest.mark.parametrize("is_new", [False, True], ids=["the same commit", "a new one"])
 def test_a_ref_whose_stream_has_lost_its_name_is_pulled_again(source: Path, target: Target, is_new: bool) -> None:
     target.ostree("pull-local", source, BRANCH)
@@ -263,7 +273,9 @@ def test_a_name_that_leads_to_something_else_is_set_anew(source: Path, target: T
     [stream] = [target.path / name for name in names if name.startswith("streams/ostree-commit-")]
     stream.unlink()
     stream.symlink_to(f"../objects/{image[:2]}/{image[2:]}")
-    assert f"{stream.name} is pulled again" in target.ostree("pull-local", source, BRANCH).stderr
+    told = target.ostree("pull-local", source, BRANCH).stderr
+    assert f"{stream.name} is pulled again" in told
+    assert told.count("warning: ") == 1
     assert target.names() == names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from hashlib import sha256
 
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
@@ -49,6 +50,19 @@ def test_everything_is_met_once() -> None:
     for tree_id, (data, listing) in ahead.trees.items():
         assert id_of(data) == tree_id
         assert make_dirtree(listing) == data
+
+
+def test_a_step_reads_some_directories_and_finds_no_file_again() -> None:
+    below = [make_dirtree(Dirtree([(b"%d" % number, b"\1" * 32)], [])) for number in range(100)]
+    root = make_dirtree(Dirtree([], [(b"%02d" % n, id_of(each), id_of(META)) for n, each in enumerate(below)]))
+    ahead = Ahead(stream(root, *below))
+    assert walk(ahead).keys() == {b"\1" * 32}
+    assert len(ahead.trees) == 101
+    ahead = Ahead(stream(root, *below))
+    read = [0]
+    while ahead.step() is not None:
+        read.append(len(ahead.trees))
+    assert max(after - before for before, after in itertools.pairwise(read)) <= 64
 
 
 def test_what_is_absent_malformed_or_another_is_left_out() -> None:

@@ -80,6 +80,15 @@ def test_what_stands_behind_a_torn_record_does_not_hide_what_comes_later(tmp_pat
     assert noted(tmp_path) == [0, 1]
 
 
+def test_of_a_file_that_is_larger_than_any_only_the_beginning_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(tmp_path, 0, 1, 2)
+    one = len(record(bytes(32), Entry(b"head", "ab" * 64)))
+    monkeypatch.setattr(cache, "_MAX_SIZE", 2 * one)
+    assert noted(tmp_path) == [0, 1]
+
+
 def test_nothing_counts_that_was_noted_before_the_machine_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

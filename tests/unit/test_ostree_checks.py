@@ -67,3 +67,8 @@ def test_nothing_takes_the_place_of_what_is_newer() -> None:
         CorruptError, match=f"{OTHER.hex()}.* is chronologically older than current revision {ID.hex()}"
     ):
         check_not_older(commit({}, 4), OTHER, commit({}, 5), ID)
+
+
+def test_a_time_that_no_calendar_has_is_told_as_a_number() -> None:
+    with pytest.raises(CorruptError, match=r"older than current revision .* with timestamp '18446744073709551615'"):
+        check_not_older(commit({}, 4), OTHER, commit({}, 2**64 - 1), ID)
