@@ -16,6 +16,7 @@ from composefs_ostree.deltas.applying import Applying
 from composefs_ostree.deltas.finding import find
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
 from composefs_ostree.deltas.old_files import OldFiles
+from composefs_ostree.deltas.output import METADATA
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.formats import gvariant
@@ -116,6 +117,25 @@ def test_parts_and_fallbacks_are_left_out_that_would_bring_nothing_new(tmp_path:
     core.run(handler, ["pull"])
     [told] = [message["message"] for kind, message in core.events if kind == "log"]
     assert told.endswith("objects are fetched one by one: it is gone")
+
+
+def test_more_than_was_announced_is_not_above_the_total(tmp_path: Path) -> None:
+    delta = parse_superblock(COMMIT.superblock([PART]))
+    announced = delta.parts[0].plain
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        applying = Applying(core, delta)
+        applying.next_part()
+        applying.count((bytes(32), b"", announced, None))
+        applying.count((bytes(32), b"a dirtree", METADATA, None))
+        assert (applying.files, applying.metadata) == (1, 1)
+        applying.finish()
+        return {}
+
+    core = MemoryCore(tmp_path)
+    core.run(handler, ["pull"])
+    *_, last = [message for kind, message in core.events if kind == "progress"]
+    assert last["done"] == last["total"] == announced + len(b"a dirtree")
 
 
 def test_the_objects_of_all_parts_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
