@@ -189,7 +189,7 @@ def test_the_order_of_collection(workshop: Workshop) -> None:
 class Exported:
     """Follows the calls that write an exported repository; ``unsynced`` are the paths whose names a power cut may undo.
 
-    ``log`` has what was named, in order.
+    ``log`` has what was named, and what was there and is gone, in order.
     """
 
     def __init__(self, root: Path, unsynced: Iterable[str] = ()) -> None:
@@ -216,6 +216,9 @@ class Exported:
                 self.unsynced = {path for path in self.unsynced if path.rpartition("/")[0] != places[0]}
             case "mkdirat":
                 self.unsynced.add(places[0])
+            case "unlinkat":
+                self.unsynced.add(places[0])
+                self.log += [] if places[0].startswith("tmp/") else [f"no {places[0]}"]
             case "renameat" if len(places) > 1:
                 self._name(*places)
 
@@ -224,8 +227,8 @@ class Exported:
         assert place.rpartition("/")[0] not in self.unsynced, f"{place} is in a directory that may vanish"
         if not place.startswith("objects/") or place.endswith(".commit"):
             needed = "objects/" if place.endswith(".commit") else ""
-            # A summary and its signature are named one right behind the other: neither is of use by itself.
-            passed = ("tmp", "summary") if place.startswith("summary") else ("tmp",)
+            # A signature is named right behind its summary; an old one must be gone before, as it would not fit.
+            passed = ("tmp", "summary") if place == "summary.sig" else ("tmp",)
             missing = [path for path in self.unsynced if path.startswith(needed) and not path.startswith(passed)]
             assert not missing, f"{place} may be there without {missing}"
         self.unsynced.add(place)
@@ -241,6 +244,8 @@ def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operatio
         secret.write_text(base64.b64encode(key.private_bytes_raw() + key.public_key().public_bytes_raw()).decode())
         operation = replace(operation, arguments=(*operation.arguments, f"--sign-from-file={secret}"))
     with workshop.run(operation.repository, operation.exported) as run:
+        if operation.exported != "none":
+            (run.exported / "summary.sig").write_bytes(b"of the summary that is there")
         exported = Exported(run.exported, run.state().exported)  # what is there a killed run may have left
         done = run.do(operation, "extension", strace.recorder)
         assert done.returncode == 0, done.stderr
@@ -248,7 +253,8 @@ def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operatio
             exported.apply(call)
         assert not [path for path in exported.unsynced if not path.startswith("tmp")]
         log = [re.sub("[0-9a-f]{2}/[0-9a-f]{62}", "ID", path) for path in exported.log]
-    summaries = ["summary", "summary.sig"] if signed else ["summary"]
+    unsigned = ["summary"] if operation.exported == "none" else ["no summary.sig", "summary"]
+    summaries = ["summary", "summary.sig"] if signed else unsigned
     *before, commit, ref = log[: -len(summaries)]
     assert before[:1] == (["config"] if operation.exported == "none" else [])
     assert len(before[1:]) == (6 if operation.exported == "none" else 0)
