@@ -398,6 +398,20 @@ def test_a_ref_that_is_set_while_it_is_pulled_stays_as_it_was_set(source: Path, 
     assert target.names()["streams/refs/ostree/test%2Fmain"] == f"../../ostree-commit-{first}"
 
 
+def test_a_commit_that_grows_while_more_of_it_is_pulled_keeps_what_came(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        commit_id = target.json("pull", server.url, BRANCH, "--subpath=/usr/bin")["commit"]
+
+        def pull_meanwhile() -> bool:
+            target.ostree("pull-local", source, BRANCH, "--subpath=/usr/share/twin")
+            return True
+
+        server.fault("*.filez", Fault(until=pull_meanwhile), times=1)
+        told = target.ostree("pull", server.url, BRANCH, "--subpath=/usr/share", status=4).stderr
+    assert f"commit {commit_id} was changed by somebody else during the pull (run the command again" in told
+    assert target.json("fsck")["partial"] == {commit_id: ["/usr/bin", "/usr/share/twin"]}
+
+
 def test_redirects_are_followed_to_http_only(source: Path, target: Target) -> None:
     with serve(source) as there, serve(source) as here:
         here.fault("/config", Fault(status=302, headers=(("Location", f"{there.url}/config"),)))
