@@ -30,7 +30,7 @@ from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.deltas import payload as unpacked
 from composefs_ostree.deltas.old_files import OldFiles
-from composefs_ostree.deltas.output import FileOutput
+from composefs_ostree.deltas.output import FileOutput, Heads
 from composefs_ostree.deltas.parts import PartFetch, PartFiles
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
@@ -302,6 +302,17 @@ def test_hostile_programs(case: str, staging: Path) -> None:
     assert list(staging.iterdir()) == []
 
 
+def test_the_target_of_a_symlink_is_not_copied_before_its_length_is_known() -> None:
+    heads = Heads([LINK], [b""])
+    target = memoryview(mmap.mmap(-1, 64 << 20))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=f"target of {64 << 20} bytes"):
+        heads.symlink_row(bytes(32), 0, 0, target)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
 def test_a_file_that_cannot_fit_is_not_begun(staging: Path) -> None:
     """Few operations can copy an old file again and again."""
     with pytest.raises(NoSpaceError):
@@ -432,6 +443,10 @@ def test_an_old_file_that_is_damaged_is_found_when_it_was_used() -> None:
         MissingObjectError, match=f"file {file_id(SMALL).hex()}, which the delta needs, is damaged here"
     ):
         files.check()
+    # A program may read from another one before it ends the file that it makes.
+    files.read(other)
+    with pytest.raises(MissingObjectError, match="is damaged here"):
+        files.check()
 
 
 # Payloads
@@ -554,8 +569,13 @@ def rows_of(directory: Path, header: Part) -> list[Row]:
     ],
 )
 def test_a_part_has_the_digest_and_size_of_its_superblock(
-    tmp_path: Path, change: Callable[[Announced], dict[str, object]], says: str, inline: bool
+    tmp_path: Path,
+    change: Callable[[Announced], dict[str, object]],
+    says: str,
+    inline: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(unpacked, "MOST_IN_MEMORY", 10)  # what is refused is not left in a file, either
     content = b"c" * 1000
     made = announced(content)
     wrong = made._replace(**change(made))
