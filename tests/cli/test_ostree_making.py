@@ -708,6 +708,12 @@ def test_a_ref_where_a_directory_is_and_a_directory_where_a_ref_is(made: Target,
     assert "--reference" in made.ostree("export", "50%off", tmp_path / "out", status=2).stderr
     made.ostree("export", "50%off", tmp_path / "out", "--reference=half")
     assert (tmp_path / "out/refs/heads/half").exists()
+    shutil.rmtree(tmp_path / "out/objects")
+    (tmp_path / "out/objects").touch()
+    failed = made.ostree("export", "main", tmp_path / "out", status=5)
+    assert (
+        "objects is not a directory but a file or a symlink (a repository has its objects and refs in" in failed.stderr
+    )
 
 
 def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:
@@ -828,8 +834,12 @@ def test_levels_of_compression(made: Target, tmp_path: Path) -> None:
     for level in (1, 9):
         made.ostree("export", "main", tmp_path / f"{level}", "--zlib-level", str(level))
         assert f"[archive]\nzlib-level={level}\n" in (tmp_path / f"{level}/config").read_text()
+        files = {path: path.stat().st_size for path in (tmp_path / f"{level}").rglob("*.filez")}
+        sizes.append(sum(files.values()))
+        for path in files:
+            path.unlink()
         made.ostree("export", "main", tmp_path / f"{level}")
-        sizes.append(sum(path.stat().st_size for path in (tmp_path / f"{level}").rglob("*.filez")))
+        assert {path: path.stat().st_size for path in files} == files, "the config's level counts"
     assert sizes[0] > sizes[1]
     assert "is not between 1 and 9" in made.ostree("export", "main", tmp_path / "x", "--zlib-level=0", status=2).stderr
 
