@@ -543,6 +543,15 @@ def test_a_server_that_drips(target: Target, source: Path) -> None:
         assert "filez" in pulls(target, server.url, BRANCH, "--timeout=5", "--network-retries=0", status=6)
         slow = ("--low-speed-limit-bytes=100000", f"{LOW_SPEED}4", "--network-retries=0")
         assert "filez" in pulls(target, server.url, BRANCH, *slow, status=6)
+        # The server does not become faster by being allowed no more than it could not do anyway.
+        assert "filez" in pulls(target, server.url, BRANCH, *slow, "--limit-rate=200k", status=6)
+
+
+def test_what_is_slow_because_the_rate_is_limited_is_not_given_up(target: Target, source: Path) -> None:
+    size = sum(path.stat().st_size for path in (source / "objects").rglob("*.filez"))
+    with serve(source) as server:
+        slow = (f"--low-speed-limit-bytes={size}", f"{LOW_SPEED}1")
+        pulls(target, server.url, BRANCH, *slow, f"--limit-rate={size // 3}")
 
 
 def test_a_server_says_when_to_come_back(target: Target, source: Path) -> None:

@@ -39,7 +39,6 @@ _FIRST_RETRIES = 2
 """How often to try again unless the user says it, and how often where nobody has answered yet."""
 
 _LOW_SPEED_BYTES = 1000
-_TRANSFERS_AT_ONCE = 64
 
 
 class Settings(NamedTuple):
@@ -98,7 +97,8 @@ def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> S
             *tls_options(remote),
             *_proxy_options(remote),
             *netrc_options(),
-            (pycurl.LOW_SPEED_LIMIT, _low_speed_bytes(limits)),
+            # What we slow down ourselves is paused, and libcurl (since 7.75) calls nothing too slow that is.
+            (pycurl.LOW_SPEED_LIMIT, _LOW_SPEED_BYTES if limits.low_speed_bytes is None else limits.low_speed_bytes),
             (pycurl.LOW_SPEED_TIME, seconds),
         ),
         secret=secret,
@@ -112,12 +112,6 @@ def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> S
         patience=seconds / 10,
         meter=None if limits.rate is None else Meter(limits.rate),
     )
-
-
-def _low_speed_bytes(limits: Limits) -> int:
-    """Return below which speed a transfer is given up; one that we slow down ourselves is not."""
-    wanted = _LOW_SPEED_BYTES if limits.low_speed_bytes is None else limits.low_speed_bytes
-    return wanted if limits.rate is None else min(wanted, limits.rate // _TRANSFERS_AT_ONCE)
 
 
 def _proxy_options(remote: Remote) -> CurlOptions:
