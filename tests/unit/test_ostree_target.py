@@ -43,6 +43,24 @@ def test_runs_that_start_at_once_leave_each_other_what_they_have_staged(tmp_path
     assert os.listdir(tmp_path / "out" / "tmp") == ["cache"]
 
 
+def test_a_directory_that_another_run_removes_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = os.fspath(tmp_path / "out")
+    lay_out(path, "archive", None)
+    lock_file = fcntl.flock
+
+    def flock(fd: int, kind: int) -> None:
+        monkeypatch.undo()
+        os.rmdir(os.readlink(f"/proc/self/fd/{fd}"))
+        lock_file(fd, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    target = Target(path)
+    target.stage("object", b"content")
+    target.close()
+
+
 def test_what_a_killed_run_has_staged_is_removed(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "out")
     lay_out(path, "archive", None)
@@ -127,6 +145,14 @@ def test_a_layout_that_was_not_finished_is_taken_up(tmp_path: Path, missing: tup
         (out / name).rmdir()
     lay_out(os.fspath(out), "archive", None)
     assert sorted(out.rglob("*")) == made
+
+
+def test_a_layout_that_objects_may_be_in_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "objects/00").mkdir(parents=True)
+    Target(os.fspath(out), lay_out(os.fspath(out), "archive", None)).close()
+    assert (out / "config").exists()
+    assert (out / "objects/00").exists()
 
 
 def can_lock(path: str, kind: int) -> bool:
