@@ -120,6 +120,20 @@ def test_nesting_is_bounded() -> None:
         decode("v", encode("v", Variant("v", value)))
 
 
+def test_byte_strings_are_as_deep_as_other_arrays() -> None:
+    value = Variant("aay", [b"a"])
+    for _ in range(MAX_DEPTH - 2):
+        value = Variant("v", value)
+    assert decode("v", encode("v", value)) == value
+    with pytest.raises(FormatError, match="deep"):
+        decode("v", encode("v", Variant("v", value)))
+
+
+def test_a_type_may_have_255_characters_in_a_variant_too() -> None:
+    value = Variant(f"({'y' * 253})", (0,) * 253)
+    assert decode("v", encode("v", value)) == value
+
+
 def test_strings_do_not_overlap() -> None:
     """They are made before one is looked at, and might be as many copies of the whole."""
     with pytest.raises(FormatError, match="out of order"):
@@ -140,11 +154,16 @@ def test_values_count_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None
     assert decode("a(yyy)", bytes(9)) == [(0, 0, 0)] * 3
     with pytest.raises(FormatError, match="more than 13 values"):
         decode("a(yyy)", bytes(12))
+    strings = [b""] * 6
+    assert decode("(aay)", encode("(aay)", (strings,))) == (strings,)
+    with pytest.raises(FormatError, match="more than 13 values"):
+        decode("(aayaay)", encode("(aayaay)", (strings, strings)))
 
 
 @pytest.mark.parametrize("signature", ["ab", "as"])
 def test_the_number_of_values_is_bounded(signature: str) -> None:
-    data = bytes(MAX_VALUES + 1) if signature == "ab" else bytes(MAX_VALUES + 1) + bytes(4 * (MAX_VALUES + 1))
+    # An array is a value, too.
+    data = bytes(MAX_VALUES) if signature == "ab" else bytes(MAX_VALUES + 1) + bytes(4 * (MAX_VALUES + 1))
     if signature == "as":
         data = data[:-4] + (MAX_VALUES + 1).to_bytes(4, "little")
     with pytest.raises(FormatError, match="values"):

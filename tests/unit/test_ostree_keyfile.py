@@ -38,6 +38,7 @@ def test_sections_keys_and_values() -> None:
         'remote "not/a/name"': {"url": "http://c"},
     }
     assert parse_keyfile(b"") == {}
+    assert parse_keyfile(b"[a]\nb = c \t\n") == {"a": {"b": "c \t"}}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_nothing_but_the_one_error_comes_out(data: bytes) -> None:
 
 def test_values() -> None:
     assert [as_boolean(word) for word in ("true", "1 ", "false", "0")] == [True, True, False, False]
-    for word in ("TRUE", "yes", ""):
+    for word in ("TRUE", "yes", "", " true"):
         with pytest.raises(FormatError, match="boolean"):
             as_boolean(word)
     assert as_list("a; b;;c") == ("a", "b", "c")

@@ -10,8 +10,16 @@ import pytest
 
 from composefs_ext.errors import FormatError, UsageError
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
-from composefs_ostree.formats.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
+from composefs_ostree.formats.fileheader import MAX_HEAD, checksum_header, head_size, parse_head
+from composefs_ostree.formats.names import (
+    ObjectType,
+    check_ref,
+    is_collection,
+    is_commit_id,
+    is_ref,
+    object_path,
+    parse_checksum_line,
+)
 from composefs_ostree.formats.objects import parse_commit, parse_dirmeta, parse_dirtree, parse_xattrs
 
 A, B, C = (bytes([number]) * 32 for number in (0xAA, 0xBB, 0xCC))
@@ -280,6 +288,9 @@ def test_a_head_is_read() -> None:
     assert not parse_head(head()).is_symlink
     assert parse_head(head(0o120777, target="x")).is_symlink
     assert head_size(head()) == len(head())
+    assert head_size(struct.pack(">II", MAX_HEAD - 8, 0)) == MAX_HEAD
+    with pytest.raises(FormatError):  # before anybody makes room for it
+        head_size(struct.pack(">II", MAX_HEAD - 7, 0))
 
 
 @pytest.mark.parametrize(
@@ -344,6 +355,14 @@ def test_refs(name: str) -> None:
 def test_names_that_are_no_refs(name: str) -> None:
     with pytest.raises(UsageError):
         check_ref(name)
+
+
+def test_names_are_bounded() -> None:
+    """Also those that nobody typed, as in a summary."""
+    assert is_ref("x" * 4096)
+    assert not is_ref("x" * 4097)
+    assert is_collection("a." + "b" * 253)
+    assert not is_collection("a." + "b" * 254)
 
 
 def test_ids_and_paths() -> None:

@@ -35,6 +35,12 @@ def test_metadata_objects_do_not_count() -> None:
     assert sizes(A + b"\x05\x07\x02", B + b"\x05\x07\x03") == {}
 
 
+def test_what_is_told_elsewhere_comes_first_unless_it_is_nonsense() -> None:
+    metadata = {"ostree.sizes": Variant("aay", [A + b"\x05\x07", B + b"\x05\x08"])}
+    known = FileSizes(commit(metadata), {A: 9, B: (1 << 48) + 1})
+    assert (known.get(A), known.get(B)) == (9, 8)
+
+
 def test_nonsense_is_no_size() -> None:
     endless = b"\xff" * 10
     for entry in (

@@ -7,6 +7,7 @@ import pytest
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.formats.summary import (
     COLLECTION,
     COLLECTION_MAP,
@@ -34,9 +35,19 @@ def test_refs_are_found() -> None:
     assert find_ref(summary([]), "z") is None
 
 
+def test_what_is_between_refs_and_metadata_is_zero() -> None:
+    data = bytearray(summary([("z", (1, B, {}))]))
+    end = data[-1]
+    assert end % 8  # so there is padding behind it
+    data[end] = 1
+    with pytest.raises(FormatError, match="its list of refs"):
+        find_ref(bytes(data), "z")
+
+
 def test_sizes_of_big_endian_servers_are_understood() -> None:
     swapped = int.from_bytes((300).to_bytes(8, "big"), "little")
     assert find_ref(summary([("z", (swapped, B, {}))]), "z") == (B, 300)
+    assert find_ref(summary([("z", (0xFF << 56 | 0xFF, B, {}))]), "z") == (B, MAX_METADATA)
 
 
 def mapped(signature: str, rows: list[object]) -> bytes:
