@@ -111,6 +111,10 @@ REFUSED: dict[str, tuple[Callable[[Keys, bytes], tuple[bytes, ...]], str]] = {
         lambda keys, _: (keys.gpg.sign(DATA, keys.good, "--armor")[:-40],),
         "the ASCII armour is cut off",
     ),
+    "armour behind a line": (
+        lambda keys, _: (b"\n" + keys.gpg.sign(DATA, keys.good, "--armor"),),
+        "byte 0 does not begin an OpenPGP packet",
+    ),
     "armour and no base64": (
         lambda *_: (b"-----BEGIN PGP SIGNATURE-----\n\nAAA\n-----END PGP SIGNATURE-----\n",),
         "malformed ASCII armour",
