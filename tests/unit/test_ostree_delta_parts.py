@@ -327,6 +327,12 @@ def test_more_than_announced_is_refused_before_it_is_made(staging: Path) -> None
     assert list(staging.iterdir()) == []
 
 
+def test_small_files_that_are_made_again_and_again_are_more_than_announced() -> None:
+    content = bytes(10_000)
+    with pytest.raises(CorruptError, match="longer than"):
+        run(content, operation("S", 0, 0, len(content), 0) * 200, [(FILE, file_id(content))] * 200, 10_000, [PACKS])
+
+
 @pytest.mark.parametrize(
     ("limit", "says"),
     [

@@ -13,6 +13,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.objects import MAX_DEPTH, Commit, Dirmeta, Dirtree
 from composefs_ostree.held import dumptext, tree
+from composefs_ostree.held.links import count_links
 
 ROOT, SUB, META, FILE, LINK, LARGE = (bytes([number]) * 32 for number in range(1, 7))
 DIGEST = "ab" * 32
@@ -116,10 +117,19 @@ def test_of_paths_that_are_too_long_nothing_is_written() -> None:
     assert not out.getvalue()
 
 
+def test_the_text_of_directories_that_are_met_by_many_ways_is_counted_before_it_is_made() -> None:
+    of = make(chain(levels=8, fanout=3))
+    paths = [line.partition(" ")[0] for line in dump(of)[1:]]
+    size = sum(len(path.rpartition("/")[0]) + 1 for path in paths)
+    count_links(of, size)
+    with pytest.raises(TooLargeError, match="description"):
+        count_links(of, size - 1)
+
+
 def test_text_that_is_made_while_files_are_missing_is_the_same() -> None:
-    # FILE has its first name in the first directory, of which another file comes last.
+    # FILE has its first name in the directory that is written first, of which another file comes last.
     names = {LINK: Entry(head(0o120777, target="t"), None), LARGE: Entry(head(0o100644, 5000), DIGEST)}
-    root = Dirtree([(b"l", LINK)], [(b"late", SUB, META), (b"zoo", META, META)])
+    root = Dirtree([(b"l", LINK)], [(b"early", META, META), (b"late", SUB, META)])
     trees = {ROOT: root, SUB: Dirtree([(b"a", FILE), (b"b", LARGE)], []), META: Dirtree([(b"c", FILE)], [])}
     whole = dump(make(trees, {**names, FILE: Entry(head(0o100644), None)}))
     for known in ((), (FILE,), (LINK, FILE), (LARGE,), (LINK, LARGE, FILE)):
