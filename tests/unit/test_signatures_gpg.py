@@ -195,6 +195,16 @@ def test_a_key_that_one_keyring_renews_is_renewed_in_all(keys: Keys) -> None:
             assert verify(keyring, keys.gpg.sign(DATA, signer))[0].problem is None
 
 
+def test_a_subkey_is_not_renewed_before_the_date_of_its_renewal(keys: Keys) -> None:
+    made = "20200101T000000"
+    key = keys.gpg.make_key("Later <later@example.com>", at=made)
+    subkey = keys.gpg.add_subkey(key, "1y", at=made)
+    signature, before = keys.gpg.sign(DATA, subkey, at=PAST), keys.gpg.export(key)
+    keys.gpg.run("--faked-system-time", "20990101T000000!", "--quick-set-expire", key, "0", subkey)
+    with pytest.raises(CorruptError, match="its subkey expired on 2020-12-31"):
+        verify(before + keys.gpg.export(key), signature)
+
+
 @pytest.mark.parametrize("is_subkey", [False, True])
 def test_what_a_key_signed_before_it_was_renewed_needs_the_key_of_then(keys: Keys, is_subkey: bool) -> None:
     key = keys.gpg.make_key(f"Renewed <{is_subkey}@example.com>", expires="never" if is_subkey else "1y", at=YEARS_AGO)

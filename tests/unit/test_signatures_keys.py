@@ -11,8 +11,11 @@ import pytest
 from composefs_ext import Core
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.signatures import checking, libraries, publickeys, record, signing
+from composefs_ostree.signatures.detached import parse_detached
 from composefs_ostree.signatures.policy import Policy, SignKeys
+from composefs_ostree.signatures.publickeys import encode_base64
 from composefs_ostree.signatures.signing import SignOptions
 from support.commands import run
 from support.peers import require
@@ -156,6 +159,21 @@ def test_what_is_no_signature_is_refused(blob: bytes) -> None:
 def test_too_many_signatures_are_refused() -> None:
     with pytest.raises(CorruptError, match="300 ed25519 signatures are more than 256"):
         verify(SignKeys("ed25519", (b64(ED25519[0][1]),)), b"", *[bytes(64)] * 300)
+
+
+def test_detached_metadata_is_bounded() -> None:
+    with pytest.raises(FormatError, match=r"its bytes: malformed detached metadata: .* are more than"):
+        parse_detached(bytes(MAX_DETACHED + 1), "its bytes")
+
+
+def test_what_is_wrong_is_told_of_the_first_signatures_only() -> None:
+    keys = tuple(b64(public) for _, public, _, _ in ED25519) + tuple(encode_base64(bytes([n]) * 32) for n in (1, 2, 3))
+    with pytest.raises(CorruptError) as caught:
+        verify(SignKeys("ed25519", keys), b"x", *[bytes(64)] * 7)
+    assert caught.value.message.count("one: ") == 4
+    assert caught.value.message.endswith("; and 3 more")
+    assert caught.value.hint is not None
+    assert f"{keys[3]} and 2 more; " in caught.value.hint
 
 
 def test_a_signature_by_another_key_is_refused() -> None:
