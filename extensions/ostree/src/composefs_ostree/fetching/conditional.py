@@ -2,13 +2,18 @@
 
 What is asked with must not be what any file to come would fit: a date that is still ahead, which no server may give
 (section 8.8.2.1) but a wrong clock or somebody on the way does, and the tag ``*``.  Nor may the date be the second in
-which the file was sent: one that replaces it in the same second has that date too (section 8.8.2.2), and if it is of
-the same size, also the tag, as nginx makes them.
+which the file was sent, or later, by the server's clock: one that replaces it in the same second has that date too
+(section 8.8.2.2), and if it is of the same size, also the tag, as nginx makes them.
 """
 
 from __future__ import annotations
 
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Moment = tuple[int, int, int, str]
+    """Year, month, day, and time of the day."""
 
 __all__ = ["Conditions"]
 
@@ -26,7 +31,8 @@ class Conditions:
         self.etag = etag
         self.last_modified = last_modified
         self.unchanged = False
-        self._sent: str | None = None
+        self._changed: Moment | None = None
+        self._sent: Moment | None = None
         self._asked = {"If-None-Match": etag, "If-Modified-Since": last_modified}
 
     @property
@@ -42,7 +48,7 @@ class Conditions:
         """Take a line of the answer's header; those of a redirect are forgotten when the next answer begins."""
         if line.startswith(b"HTTP/"):
             self.etag = self.last_modified = ""
-            self._sent = None
+            self._changed = self._sent = None
             return
         name, _, value = line.decode("latin-1").partition(":")
         value = value.strip()
@@ -51,15 +57,19 @@ class Conditions:
         match name.lower():
             case "etag" if _is_tag(value):
                 self.etag = value
-            case "last-modified" if _has_passed(value):
-                self.last_modified = value
+            case "last-modified":
+                self._changed = _moment(value)
+                if self._changed is not None and _has_passed(self._changed):
+                    self.last_modified = value
             case "date":
-                self._sent = value
+                self._sent = _moment(value)
 
     @property
     def is_useful(self) -> bool:
         """Tell whether the server gave something to ask with the next time."""
-        return bool(self.etag or self.last_modified) and self.last_modified != self._sent
+        if self._changed is not None and self._sent is not None and self._changed >= self._sent:
+            return False
+        return bool(self.etag or self.last_modified)
 
 
 def _is_tag(value: str) -> bool:
@@ -68,15 +78,16 @@ def _is_tag(value: str) -> bool:
     return before in ("", "W/") and quote == '"' and rest.find('"') == len(rest) - 1 >= 0
 
 
-def _has_passed(date: str) -> bool:
-    """Tell whether a date such as ``Sun, 06 Nov 1994 08:49:37 GMT`` has passed, by this machine's clock.
-
-    The server's, in the header Date, whoever alters the one may alter too.
-    """
+def _moment(date: str) -> Moment | None:
+    """Return the moment of a date such as ``Sun, 06 Nov 1994 08:49:37 GMT``, None for one of another form."""
     try:
         _, day, month, year, clock, _ = date.split(" ")
-        then = int(year), _MONTHS.index(month) + 1, int(day), clock
+        return int(year), _MONTHS.index(month) + 1, int(day), clock
     except ValueError:
-        return False  # of another form, and nobody can tell
+        return None
+
+
+def _has_passed(moment: Moment) -> bool:
+    """Tell whether a moment has passed by this machine's clock: whoever alters a date may alter the server's too."""
     now = time.gmtime()
-    return then <= (*now[:3], time.strftime("%H:%M:%S", now))
+    return moment <= (*now[:3], time.strftime("%H:%M:%S", now))
