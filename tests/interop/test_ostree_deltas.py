@@ -425,6 +425,17 @@ def test_a_delta_in_one_file_completes_a_commit(source: Source, tmp_path: Path, 
         assert target.json("fsck")["ok"]
 
 
+def test_a_delta_in_one_file_of_a_commit_that_is_here(source: Source, tmp_path: Path) -> None:
+    """Then the old one need not be, also if the image is to be made again."""
+    source.generate(f"--from={source.old}", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'update'}")
+    target = Target(tmp_path / "target")
+    image = target.json("pull-local", source.repo, source.new)["image"]
+    (target.path / "objects" / image[:2] / image[2:]).unlink()
+    done = target.json("apply-delta", tmp_path / "update")
+    assert (done["image"], done["delta_parts"]) == (image, 0)
+    assert target.json("fsck")["ok"]
+
+
 def test_a_delta_between_commits_of_the_same_tree(tmp_path: Path) -> None:
     tree, repo = make_tree(tmp_path / "tree"), make_repo(tmp_path / "source")
     old, new = (commit(repo, tree, subject=subject) for subject in ("old", "new"))

@@ -192,9 +192,10 @@ class Inquiry:
             from composefs_ostree.held.tree import commit_bytes
 
             # What a commit in part lacks is fetched one by one where it is, and not brought with the rest by a delta.
-            delta = None if known.held is not None and self._source.has_objects else self._find_delta(known)
+            needs_none = known.held is not None and (self._source.has_objects or known.held.subpaths is None)
+            delta = None if needs_none else self._find_delta(known)
             if delta is not None:
-                known.detached = known.detached or delta.detached  # empty: nothing is held of which it could be removed
+                known.detached = known.detached or delta.detached or None  # empty: none, and not that they are gone
                 known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
             elif known.held is not None:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
