@@ -234,18 +234,28 @@ def store_anew(target: Target, change: Callable[[Parts], Parts]) -> None:
         repo.publish(Publication(streams=[StreamName(name, repo.streams.put(change(parts)).id)]))
 
 
-def test_fsck_of_a_file_whose_head_was_never_right(target: Target) -> None:
-    target_and_its_end = b"tool\0\x1d"
-
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        (b"tool\0\x1d", b"tool\0\x03", ("/usr/bin/link (file ", "malformed file header")),
+        (b"link\0", b"lonk\0", ("dirtree ", "has another checksum")),
+    ],
+    ids=["head", "dirtree"],
+)
+def test_what_was_never_right_in_a_stream(
+    target: Target, source: Path, right: bytes, wrong: bytes, says: tuple[str, str]
+) -> None:
     def damage(parts: Parts) -> Parts:
         assert isinstance(parts.inline, bytes)
-        assert parts.inline.count(target_and_its_end) == 1
-        return parts._replace(inline=parts.inline.replace(target_and_its_end, b"tool\0\x03"))
+        assert parts.inline.count(right) == 1
+        return parts._replace(inline=parts.inline.replace(right, wrong))
 
+    image = target.json("inspect", BRANCH)["image"]
     store_anew(target, damage)
     told = target.ostree("fsck", status=1).stdout
-    assert "/usr/bin/link (file " in told
-    assert "malformed file header" in told
+    assert all(each in told for each in says)
+    assert target.json("pull-local", source, BRANCH, "--repair")["image"] == image
+    assert target.json("fsck")["ok"]
 
 
 def test_fsck_of_detached_metadata_that_were_never_right(target: Target) -> None:

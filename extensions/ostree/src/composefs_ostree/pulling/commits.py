@@ -147,7 +147,7 @@ class Commits:
         if parent is not None:
             named[PARENT_REF] = parent.stream
         damaged = self._damaged(known) if self._terms.is_repair and brought is None else set()
-        if held is None or damaged or not (brought or self._suffices(held)):
+        if held is None or damaged or not (brought or self._suffices(known, held)):
             return self._receive(known, named, damaged, may_lack_paths=may_lack_paths)
         if named == had:
             return held
@@ -156,8 +156,11 @@ class Commits:
         refs = list(named.items())
         return held._replace(stream=put_again(self._core, held.stream, refs), named_refs=refs)
 
-    def _suffices(self, held: Held) -> bool:
-        """Tell whether what is held has all that is wanted, and the wanted image."""
+    def _suffices(self, known: Known, held: Held) -> bool:
+        """Tell whether what is held has all that is wanted, and the wanted image.
+
+        What a repair cannot read does not count as held from then on.
+        """
         if self._subpaths(held) != held.subpaths:
             return False
         image = held.image
@@ -170,8 +173,15 @@ class Commits:
         from composefs_ostree.held.dumptext import is_image_of
         from composefs_ostree.held.tree import load
 
-        commit, _ = open_commit(self._core, held.name, partial=True)
-        return is_image_of(self._core, load(commit), image, keep_nul=self._terms.keep_nul)
+        try:
+            commit, _ = open_commit(self._core, held.name, partial=True)
+            return is_image_of(self._core, load(commit), image, keep_nul=self._terms.keep_nul)
+        except UNREADABLE as error:
+            if not self._terms.is_repair:
+                raise
+            self._core.log("warning", f"{held.name} is pulled again: {error.message}")
+            known.unreadable, known.held = held.name, None
+            return False
 
     def _subpaths(self, held: Held | None) -> Sequence[str] | None:
         """Return the paths that a commit shall have in the end, None for all: nothing that is here is given up."""
