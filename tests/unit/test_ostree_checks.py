@@ -25,7 +25,7 @@ def test_bindings_that_are_there_have_to_fit(metadata: dict[str, Variant]) -> No
 
 def test_a_remote_with_a_collection_wants_both() -> None:
     check_collection(commit(REFS | COLLECTION), ID, "org.example")
-    for metadata in ({}, COLLECTION):
+    for metadata in ({}, COLLECTION, COLLECTION | {"ostree.ref-binding": Variant("s", "os/b")}):
         with pytest.raises(CorruptError, match=f"{ID.hex()}.* to have ref binding information, found none"):
             check_collection(commit(metadata), ID, "org.example")
 

@@ -34,8 +34,8 @@ def check_ref(commit: Commit, commit_id: bytes, ref: str) -> None:
 
 def check_collection(commit: Commit, commit_id: bytes, collection: str) -> None:
     """Raise CorruptError unless the commit says which refs it is for, and that they are of this collection."""
-    bound = commit.metadata.get("ostree.collection-binding")
-    if _REFS not in commit.metadata:
+    refs, bound = map(commit.metadata.get, (_REFS, "ostree.collection-binding"))
+    if refs is None or refs.signature != "as":
         problem = ": expected commit metadata to have ref binding information, found none"
     elif bound is None or bound.signature != "s":
         problem = ": expected commit metadata to have collection ID binding information, found none"
