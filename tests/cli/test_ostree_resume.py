@@ -62,12 +62,12 @@ def noted() -> int:
 
 
 @contextmanager
-def left_in_the_middle(source: Path, target: Target) -> Iterator[Server]:
+def left_in_the_middle(source: Path, target: Target, *arguments: str) -> Iterator[Server]:
     """Serve a source of which a pull has not got all, as one file was not there; now all are."""
     last = max((source / "objects").rglob("*.filez"))
     with serve(source) as server:
         server.fault(f"*{last.name}", Fault(status=404))
-        target.ostree("pull", server.url, BRANCH, status=3)
+        target.ostree("pull", server.url, BRANCH, *arguments, status=3)
         assert noted() > 0
         server.forgive()
         yield server
@@ -127,9 +127,10 @@ def test_what_had_come_into_a_repository_with_other_ids_does_not_count(source: P
         assert target.json("pull", server.url, BRANCH)["files_fetched"] == FILES
 
 
-def test_directories_that_had_come_are_not_fetched_again(source: Path, target: Target) -> None:
-    with left_in_the_middle(source, target) as server:
-        assert target.json("pull", server.url, BRANCH)["metadata_fetched"] == 1  # the commit object
+@pytest.mark.parametrize("paths", [(), ("--subpath=/d",)], ids=["all", "below a directory"])
+def test_directories_that_had_come_are_not_fetched_again(source: Path, target: Target, paths: tuple[str, ...]) -> None:
+    with left_in_the_middle(source, target, *paths) as server:
+        assert target.json("pull", server.url, BRANCH, *paths)["metadata_fetched"] == 1  # the commit object
         assert server.count("*.dirtree") == server.count("*.dirmeta") == 0
     assert target.json("fsck")["ok"]
 

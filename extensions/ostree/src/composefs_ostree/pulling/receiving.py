@@ -252,4 +252,6 @@ class _Way:
         with Blaming(where):
             parse_dirtree(data)  # as find_excerpt does, which cannot name it
         self.fetched += 1
+        if self._supply.note is not None:
+            self._supply.note(object_id, Entry(data, None))
         return data
