@@ -36,8 +36,8 @@ _BUFFER = 128 << 10
 def open_aside(core: Core, path: str) -> io.BufferedReader:
     """Open a file of any kind for reading; the core is listened to while nothing comes: not to be read in a thread.
 
-    Opening does not wait: reading a named pipe that nobody has opened does.  Raises OSError; reading raises
-    CancelledError as soon as the core cancels.
+    Opening waits for nothing but leases, fcntl(2): reading a named pipe that nobody has opened does.  Raises OSError;
+    reading raises CancelledError as soon as the core cancels.
     """
     return io.BufferedReader(_Listening(core, path), _BUFFER)
 

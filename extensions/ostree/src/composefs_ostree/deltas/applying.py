@@ -44,8 +44,8 @@ class Applying:
 
         ``alone`` is for a delta whose source has nothing beside it: the files of the old commit.  Nothing then stands
         in for what the delta does not bring.  If there are objects beside it, None, parts whose files are all held are
-        left out: their metadata are fetched, and so are files that turn out to be gone.  Left out in any case are
-        parts that make nothing, and fallbacks that are held.
+        left out: their metadata come as without a delta, and so do files that turn out to be gone.  Left out in any
+        case are parts that make nothing, and fallbacks that are held.
         """
         self._alone = alone
         self.parts = 0

@@ -39,8 +39,8 @@ def record(object_id: bytes, entry: Entry) -> bytes:
 
 
 def read_records(data: bytes) -> tuple[dict[bytes, Entry], int]:
-    """Return the files in the records, and how many bytes of ``data`` are good."""
-    files: dict[bytes, Entry] = {}
+    """Return the objects in the records, and how many bytes of ``data`` are good."""
+    objects: dict[bytes, Entry] = {}
     start = 0
     while start + ID_SIZE < len(data):
         content_end = start + ID_SIZE + 1 + data[start + ID_SIZE]
@@ -51,17 +51,17 @@ def read_records(data: bytes) -> tuple[dict[bytes, Entry], int]:
         if end + 4 > len(data) or struct.unpack_from("<I", data, end)[0] != crc32(data[start:end]):
             break
         content = data[start + ID_SIZE + 1 : content_end].decode("ascii", "replace")
-        files[data[start : start + ID_SIZE]] = Entry(data[content_end + 4 : end], content or None)
+        objects[data[start : start + ID_SIZE]] = Entry(data[content_end + 4 : end], content or None)
         start = end + 4
-    return files, start
+    return objects, start
 
 
 class Cache:
     """The cache file of one repository, open and locked for one pull."""
 
-    def __init__(self, file: BinaryIO, files: dict[bytes, Entry]) -> None:
+    def __init__(self, file: BinaryIO, objects: dict[bytes, Entry]) -> None:
         self._file = file
-        self._files = files
+        self._objects = objects
 
     @classmethod
     def open(cls, directory: str | None) -> Cache | None:
@@ -76,21 +76,21 @@ class Cache:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             boot = _boot_id()
             file.seek(0)
-            files: dict[bytes, Entry] = {}
+            objects: dict[bytes, Entry] = {}
             good = 0
             if file.read(len(boot)) == boot:
-                files, good = read_records(read_up_to(file, _MAX_SIZE))
+                objects, good = read_records(read_up_to(file, _MAX_SIZE))
             file.truncate(len(boot) + good if good else 0)
             if not good:
                 file.write(boot)
         except OSError:
             file.close()
             return None
-        return cls(file, files)
+        return cls(file, objects)
 
     def get(self, object_id: bytes) -> Entry | None:
         """Return an object that an interrupted pull had fetched."""
-        return self._files.get(object_id)
+        return self._objects.get(object_id)
 
     def add(self, object_id: bytes, entry: Entry) -> None:
         """Note what has come in, if there is room."""
