@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -58,6 +59,19 @@ def test_a_directory_that_another_run_removes_before_it_is_locked_is_made_anew(
     monkeypatch.setattr(fcntl, "flock", flock)
     target = Target(path)
     target.stage("object", b"content")
+    target.close()
+
+
+def test_nobody_else_reads_what_is_staged_or_has_it_written_elsewhere(tmp_path: Path) -> None:
+    path = os.fspath(tmp_path / "out")
+    lay_out(path, "archive", None)
+    target = Target(path)
+    assert stat.S_IMODE(os.fstat(target.staging.fd).st_mode) == 0o700
+    (tmp_path / "elsewhere").write_bytes(b"content")
+    os.symlink(tmp_path / "elsewhere", "object", dir_fd=target.staging.fd)
+    with pytest.raises(FileExistsError):
+        target.stage("object", b"another")
+    assert (tmp_path / "elsewhere").read_bytes() == b"content"
     target.close()
 
 
