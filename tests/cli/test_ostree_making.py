@@ -864,7 +864,9 @@ def test_a_locked_repository_is_waited_for(made: Target, tmp_path: Path) -> None
 
 
 def test_detached_metadata_is_kept_and_exported_and_pulled(made: Target, tmp_path: Path) -> None:
-    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "noted", "--add-detached-metadata-string=key=value")
+    same = ("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "noted", "--parent=none", *OPTIONS)
+    for detached in ((), ("--add-detached-metadata-string=key=value",), ()):  # given later, and not given up again
+        made.ostree(*same, *detached)
     made.ostree("export", "noted", tmp_path / "out")
     commit = (tmp_path / "out/refs/heads/noted").read_text().strip()
     shown = run("ostree", f"--repo={tmp_path / 'out'}", "show", "--print-detached-metadata-key=key", "noted").stdout
