@@ -24,7 +24,7 @@ from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
-from composefs_ostree.formats.objects import Dirtree, make_dirtree
+from composefs_ostree.formats.objects import Commit, Dirtree, make_dirtree
 from composefs_ostree.pulling.confirming import BaseSizes
 from composefs_ostree.pulling.gathering import Gathering
 from composefs_ostree.pulling.supply import Supply
@@ -63,6 +63,43 @@ def test_what_is_here_of_files_counts_as_well() -> None:
         assert budget.left == 1000 - 300 * count
         with pytest.raises(TooLargeError):
             gathering.count_fetched(bytes(32), bytes(budget.left + 1))
+
+
+def test_what_was_met_ahead_of_the_walk_counts_when_it_is_wanted() -> None:
+    wanted, other = b"\1" * 32, b"\2" * 32
+    ahead: Any = SimpleNamespace(files=dict.fromkeys((wanted, other), Entry(bytes(300), "ab" * 32)))
+    budget = Budget(1000)
+    gathering = Gathering(Mock(), Mock(), a_supply({})._replace(ahead=ahead), budget)
+    for _ in range(2):
+        gathering.want([wanted])
+        assert budget.left == 700
+
+
+def test_a_file_that_the_commit_does_not_have_is_none_of_it() -> None:
+    """A static delta may bring more."""
+    files = dict.fromkeys((b"\1" * 32, b"\2" * 32), Entry(b"head", "ab" * 32))
+    wanted, other = files
+    gathering = Gathering(Mock(), Mock(), a_supply({}), Budget(1000))
+    gathering.to_fetch = Mock()
+    gathering.want([wanted])
+    for file_id in (wanted, other):
+        gathering.take(file_id, files[file_id])
+    assert gathering.missing == 0
+    assert gathering.of_commit().keys() == {wanted}
+
+
+def test_a_fallback_of_a_delta_that_is_not_used_further_comes_once() -> None:
+    beside, inside = b"\1" * 32, b"\2" * 32
+    coming = {beside, inside}
+    delta: Any = Mock(fallbacks=[beside], sizes={}, awaits_file=coming.__contains__)
+    delta.get.return_value = None
+    commit = Commit({}, None, "", "", 0, bytes(32), bytes(32))
+    gathering = Gathering(Mock(), commit, a_supply({})._replace(held=[], delta=delta), Budget(1000))
+    gathering.want([inside, beside])
+    assert gathering.to_fetch.take(10) == [beside]
+    coming.remove(inside)
+    gathering.forsake_delta()
+    assert gathering.to_fetch.take(10) == [inside]
 
 
 def test_directories_that_are_held_count_as_well() -> None:
