@@ -492,6 +492,12 @@ def test_metalinks(tmp_path: Path, target: Target, source: Path) -> None:
         for kept in cache_files("summary-*"):
             kept.unlink()
         assert "metalink" in pulls(target, "o", BRANCH, status=5)
+        # Who hides it does not get to say what the ref is.
+        one.forgive()
+        for mirror in (one, two):
+            mirror.fault("/summary", Fault(status=404))
+        assert "although the metalink tells of one" in pulls(target, "o", BRANCH, status=3)
+        assert one.count("/refs/*") + two.count("/refs/*") == 0
         (lists / "metalink.xml").write_text('<!DOCTYPE metalink [<!ENTITY a "b">]><metalink/>')
         assert "document type" in pulls(target, "o", BRANCH, status=5)
 

@@ -123,7 +123,13 @@ class Summaries:
         signature = Fetch(_SIGNATURE, MAX_DETACHED) if files.are_signed else None
         data, conditions = files.fetch_if_changed(_SUMMARY, kept, *([] if signature is None else [signature]))
         if data is None:
-            if files.are_signed or metalink is not None:
+            if metalink is not None:
+                raise NotFoundError.at(
+                    where,
+                    "there is no summary, although the metalink tells of one",
+                    hint="the mirrors have changed or are incomplete; try again later",
+                )
+            if files.are_signed:
                 raise NotFoundError.at(
                     where,
                     "there is no summary, although the remote wants a signed one",
