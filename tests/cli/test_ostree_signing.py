@@ -90,6 +90,14 @@ def test_an_agent_is_started_in_a_directory_that_was_given_and_ended(keys: Keys,
     assert [row["key"] for row in target.json("inspect", BRANCH)["signatures"]] == [keys.good]
 
 
+@pytest.mark.usefixtures("agent")
+def test_an_agent_that_runs_in_a_directory_that_was_given_goes_on(keys: Keys, target: Target) -> None:
+    words = [require("gpg-connect-agent"), "--no-autostart", "GETINFO pid", "/bye"]
+    agent = run(*words, env=keys.gpg.environment()).stdout
+    target.ostree(*tree(target), f"--gpg-sign={keys.good}", f"--gpg-homedir={keys.gpg.home}")
+    assert run(*words, env=keys.gpg.environment()).stdout == agent
+
+
 def test_without_an_agent_the_remedy_is_said(keys: Keys, target: Target) -> None:
     stop(keys)
     done = target.ostree(*tree(target), f"--gpg-sign={keys.good}", env=keys.gpg.environment(), status=1)

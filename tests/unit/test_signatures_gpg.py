@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -233,6 +234,8 @@ def test_directories_and_the_systems_keyrings_are_read(
     with pytest.raises(CorruptError, match="there is no trusted GPG key"):
         checking.verify(DATA, detached(signature), trusted, WHAT)
     (tmp_path / "a.gpg").write_bytes(keys.gpg.export(keys.good))
+    (tmp_path / "directory.gpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.gpg")
     assert checking.verify(DATA, detached(signature), trusted, WHAT)[0].problem is None
     monkeypatch.setattr(keyrings, "GLOBAL_KEYRINGS", str(tmp_path / "absent"))
     with pytest.raises(CorruptError, match="there is no trusted GPG key"):
