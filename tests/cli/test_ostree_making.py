@@ -727,11 +727,13 @@ def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:
     assert "is here in part only (/usr/bin)" in partial.ostree("commit", *skip, status=9).stderr
     for option in ("--base=main", "--tree-ref=main"):
         assert "is here in part only (/usr/bin)" in partial.ostree("commit", option, status=9).stderr
-    # A commit that was in part at the target is whole then.
+    # A commit that was in part at the target, or deleted there, is whole then.
     commit = (tmp_path / "whole/refs/heads/main").read_text().strip()
-    (tmp_path / f"whole/state/{commit}.commitpartial").touch()
+    marks = [f"state/{commit}.commitpartial", f"objects/{commit[:2]}/{commit[2:]}.tombstone-commit"]
+    for mark in marks:
+        (tmp_path / "whole" / mark).touch()
     made.ostree("export", "main", tmp_path / "whole")
-    assert not (tmp_path / f"whole/state/{commit}.commitpartial").exists()
+    assert [mark for mark in marks if (tmp_path / "whole" / mark).exists()] == []
 
 
 @pytest.mark.root
