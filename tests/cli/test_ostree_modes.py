@@ -267,10 +267,11 @@ def test_damaged_owners_and_attributes_in_bare_user(
     assert told in refused.stderr
 
 
-@pytest.mark.parametrize("damage", ["missing", "pipe", "rubbish", "huge"])
+@pytest.mark.parametrize("damage", ["missing", "pipe", "rubbish", "huge", "symlink"])
 def test_damaged_attributes_in_bare_split_xattrs(tmp_path: Path, archive: Path, damage: str) -> None:
     repo = copy_repo(archive, tmp_path / "source", "bare-split-xattrs", BRANCH)
     path = an_object(repo, "file-xattrs-link", smallest=100)
+    good = path.read_bytes()
     path.unlink()
     match damage:
         case "pipe":
@@ -280,6 +281,9 @@ def test_damaged_attributes_in_bare_split_xattrs(tmp_path: Path, archive: Path, 
         case "huge":
             path.write_bytes(b"")
             os.truncate(path, 1 << 40)
+        case "symlink":
+            path.with_suffix(".good").write_bytes(good)
+            path.symlink_to(path.with_suffix(".good").name)
     refused = Target(tmp_path / "target").ostree("pull-local", repo, BRANCH, status=5)
     assert path.name.removesuffix("-xattrs-link") in refused.stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from composefs_ext.errors import CorruptError, FormatError
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
-from composefs_ostree.fetching.bare import BareReader
+from composefs_ostree.fetching.bare import USER_META, BareReader, own_xattrs
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
@@ -195,6 +196,38 @@ def test_a_file_that_cannot_be_staged_is_not_called_absent(tmp_path: Path, monke
         BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(
             file_id, str(tmp_path / "staged")
         )
+
+
+def a_symlink(directory: Path, kept: bytes, target: bytes) -> bytes:
+    """Write a symlink of a bare-user repository, whose object has ``kept``; return the id of one with this target."""
+    file_id = sha256(checksum_header(make_head(0, 0, 0, 0o120777, target, b""))).digest()
+    path = Path(BareReader(str(directory), "bare-user", SmallContents(LIMIT, UNPACKED)).path(file_id))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(kept)
+    os.setxattr(path, USER_META, struct.pack(">III", 0, 0, 0o120777))
+    return file_id
+
+
+def test_the_target_of_a_symlink_ends_at_the_first_nul(tmp_path: Path) -> None:
+    reader = BareReader(str(tmp_path), "bare-user", SmallContents(LIMIT, UNPACKED))
+    for kept in (b"target", b"target\0", b"target\0 and more"):
+        file_id = a_symlink(tmp_path, kept, b"target")
+        row = reader.read(file_id, str(tmp_path / "staged"))
+        assert row is not None
+        assert parse_head(row[1]).target == b"target"
+
+
+def test_a_symlink_without_a_target_is_refused_though_it_has_its_id(tmp_path: Path) -> None:
+    file_id = a_symlink(tmp_path, b"\0", b"")
+    with pytest.raises(FormatError, match="symlink target of 0 bytes"):
+        BareReader(str(tmp_path), "bare-user", SmallContents(LIMIT, UNPACKED)).read(file_id, str(tmp_path / "staged"))
+
+
+def test_attributes_without_a_value_are_none_as_in_ostree(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, value in (("user.b", b"2"), ("user.empty", b""), ("user.a", b"1")):
+        os.setxattr(tmp_path / "file", name, value)
+    assert own_xattrs(str(tmp_path / "file")) == ((b"user.a", b"1"), (b"user.b", b"2"))
 
 
 @pytest.mark.parametrize("target_size", [1, 200, 255, 256, 4095])

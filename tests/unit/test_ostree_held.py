@@ -14,10 +14,11 @@ from composefs_ext import Core, Request
 from composefs_ext.errors import CorruptError, NotFoundError
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.formats.commit_stream import CONTENT_TYPE, PARTIAL_CONTENT_TYPE, Entry, partial_name, stream_name
-from composefs_ostree.formats.objects import Commit, make_commit
+from composefs_ostree.formats.objects import Commit, Dirmeta, Dirtree, make_commit, make_dirmeta, make_dirtree
 from composefs_ostree.held.refs import commit_streams, find_stream, ref_name, similar_target
 from composefs_ostree.held.storing import lay_out, metadata_limit, put_again, put_commit, put_detached, put_laid_out
 from composefs_ostree.held.streams import open_commit
+from composefs_ostree.held.tree import Tree, load
 
 DATA = make_commit(Commit({}, None, "", "", 0, bytes(32), bytes(32)))
 ID = sha256(DATA).digest()
@@ -76,6 +77,35 @@ def test_a_stream_under_the_name_of_something_else_is_refused(tmp_path: Path) ->
             name(core, each, stream)
             with pytest.raises(CorruptError, match=f"{each} {says}"):
                 open_commit(core, each, partial=True)
+        return {}
+
+    MemoryCore(tmp_path).run(handler, ["pull"])
+
+
+def test_an_object_of_a_held_commit_with_other_bytes_is_refused(tmp_path: Path) -> None:
+    tree, meta = make_dirtree(Dirtree([], [])), make_dirmeta(Dirmeta(0, 0, 0o40755, ()))
+    ids = [sha256(each).digest() for each in (tree, meta)]
+    data = make_commit(Commit({}, None, "", "", 0, *ids))
+    commit = sha256(data).digest()
+    good = {commit: data, ids[0]: tree, ids[1]: meta}
+    wrong = {
+        "commit": {commit: data + b"\0"},
+        "dirtree": {ids[0]: make_dirtree(Dirtree([(b"file", bytes(32))], []))},
+        "dirmeta": {ids[1]: make_dirmeta(Dirmeta(0, 0, 0o40777, ()))},
+    }
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        def held(objects: dict[bytes, bytes]) -> Tree:
+            entries = {object_id: Entry(each, None) for object_id, each in objects.items()}
+            core.publish(
+                streams=[{"name": stream_name(commit), "id": put_commit(core, commit, entries), "if_exists": "replace"}]
+            ).result()
+            return load(open_commit(core, stream_name(commit))[0])
+
+        assert held(good).trees.keys() == {ids[0]}
+        for kind, change in wrong.items():
+            with pytest.raises(CorruptError, match=f"{kind} .* has another checksum"):
+                held(good | change)
         return {}
 
     MemoryCore(tmp_path).run(handler, ["pull"])
