@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from composefs_ostree.formats import gvariant
 from support.commands import CFSCTL, cfsctl, run
 from support.gpg import Keys, keys
 from support.nginx import nginx
@@ -215,6 +216,7 @@ def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -
     repo = make_repo(tmp_path / "repo")
     inside = exported(repo, tmp_path / "a", "org.a.A", "--subset=verified")
     outside = exported(repo, tmp_path / "b", "org.b.B")
+    beside = exported(repo, tmp_path / "c", "org.c.C", "--subset=verified2")
     run("flatpak", "build-update-repo", repo)
     with serve(repo) as server:
         remote(target, server.url, "--set=xa.subset=verified")
@@ -222,16 +224,17 @@ def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -
         pulls(target, "o", inside)
         listed = [row["name"] for row in target.json("remote", "refs", "o")["refs"]]
         assert inside in listed
-        assert outside not in listed
+        assert not {outside, beside} & {*listed}
         for ref in listed:
             pulls(target, "o", ref)
         told = pulls(target, "o", outside, status=3)
         assert f"no ref '{outside}' in its subset verified" in told
         assert "xa.subset" in told
         remote(target, server.url, "--set=xa.subset=free")
-        assert "no subset 'free-x86_64' (there are verified-x86_64, x86_64)" in pulls(target, "o", inside, status=3)
+        names = "(there are verified-x86_64, verified2-x86_64, x86_64)"
+        assert f"no subset 'free-x86_64' {names}" in pulls(target, "o", inside, status=3)
         told = target.ostree("remote", "refs", "o", status=3).stderr
-        assert "no subset 'free' (there are verified-x86_64, x86_64)" in told
+        assert f"no subset 'free' {names}" in told
         assert server.count("/summary") == 0
         remote(target, repo.as_uri(), "--set=xa.subset=verified")
         assert [row["name"] for row in target.json("remote", "refs", "o")["refs"]] == listed
@@ -240,6 +243,16 @@ def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -
         for path in repo.glob("summary.idx*"):
             path.unlink()
         pulls(target, "o", inside)
+
+
+def test_a_summary_that_the_index_names_and_nobody_has(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    index = gvariant.encode("(a{s(ayaaya{sv})}a{sv})", ({"x86_64": (bytes(32), [], {})}, {}))
+    (repo / "summary.idx").write_bytes(index)
+    with serve(repo) as server:
+        told = pulls(target, server.url, "app/org.a.A/x86_64/stable", status=3)
+        assert f"/summaries/{'0' * 64}.gz: not found, although the summary index names it (" in told
+        assert server.count("/summary.idx") == 1
 
 
 def exported(repo: Path, tree: Path, name: str, *words: str) -> str:
