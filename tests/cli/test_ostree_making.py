@@ -63,6 +63,13 @@ def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     assert made.ostree("inspect", unnamed["commit"]).returncode == 0
 
 
+def test_a_commit_that_is_for_several_refs_is_exported_to_each(made: Target, tmp_path: Path) -> None:
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "b", "--bind-ref=a", "--bind-ref=c")
+    for ref in ("a", "b", "c"):
+        assert made.ostree("export", "b", tmp_path / "out", f"--reference={ref}").stderr == ""
+    assert "it is for a, b, c: a pull of d" in made.ostree("export", "b", tmp_path / "out", "--reference=d").stderr
+
+
 def test_a_clock_before_1970(made: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux has none, what stands in for its clock may have: the time is kept as ostree keeps it."""
     extension = tmp_path / "ext/ostree"

@@ -246,6 +246,8 @@ def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operatio
     with workshop.run(operation.repository, operation.exported) as run:
         if operation.exported != "none":
             (run.exported / "summary.sig").write_bytes(b"of the summary that is there")
+        if signed:
+            workshop.cfsctl(run.repository, "ostree", "sign", "old", f"--sign-from-file={secret}")
         exported = Exported(run.exported, run.state().exported)  # what is there a killed run may have left
         done = run.do(operation, "extension", strace.recorder)
         assert done.returncode == 0, done.stderr
@@ -256,6 +258,8 @@ def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operatio
     unsigned = ["summary"] if operation.exported == "none" else ["no summary.sig", "summary"]
     summaries = ["summary", "summary.sig"] if signed else unsigned
     *before, commit, ref = log[: -len(summaries)]
+    if signed:
+        assert before.pop() == "objects/ID.commitmeta"
     assert before[:1] == (["config"] if operation.exported == "none" else [])
     assert len(before[1:]) == (6 if operation.exported == "none" else 0)
     assert commit == "objects/ID.commit"
