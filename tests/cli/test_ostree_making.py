@@ -681,6 +681,31 @@ def test_damaged_objects_of_the_target_are_written_again(made: Target, tmp_path:
     assert {path: path.read_bytes() for path in (out / "objects").rglob("*.*")} == before
 
 
+@pytest.mark.parametrize(
+    "mode", ["archive", pytest.param("bare", marks=pytest.mark.root), "bare-user", "bare-user-only"]
+)
+def test_a_symlink_is_written_once_and_again_when_it_is_another(target: Target, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/link").symlink_to("target")
+    target.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}", "--canonical-permissions")
+    export = ("export", "main", tmp_path / "out")
+    assert target.json(*export, f"--mode={mode}")["files_written"] == 1
+    assert target.json(*export)["files_written"] == 0
+    [path] = tmp_path.glob("out/objects/*/*.file*")
+
+    def content() -> bytes:
+        return os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+
+    before = content()
+    path.unlink()
+    if mode in ("bare", "bare-user-only"):
+        path.symlink_to("elsewhere")
+    else:
+        path.write_bytes(b"elsewhere")
+    assert target.json(*export)["files_written"] == 1
+    assert content() == before
+
+
 @pytest.mark.parametrize("kind", [".filez", ".dirtree", ".commit", "summary", "summary.sig", "config"])
 def test_what_is_no_file_where_one_should_be_is_told_by_name(made: Target, tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"

@@ -8,13 +8,14 @@ import os
 import stat
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from composefs_ext.errors import BusyError, CorruptError, NotFoundError
+from composefs_ext.errors import BusyError, CorruptError, NoSpaceError, NotFoundError
 from composefs_ostree.exporting import lock
 from composefs_ostree.exporting.layout import lay_out
 from composefs_ostree.exporting.lock import Lock
@@ -167,6 +168,27 @@ def test_a_layout_that_objects_may_be_in_stays(tmp_path: Path) -> None:
     Target(os.fspath(out), lay_out(os.fspath(out), "archive", None)).close()
     assert (out / "config").exists()
     assert (out / "objects/00").exists()
+
+
+@pytest.mark.parametrize(
+    ("user", "blocks", "fits"), [(0, 9000, True), (5, 9000, False), (5, 0, True)], ids=["root", "user", "no limit"]
+)
+def test_what_is_reserved_for_root_is_free_for_root_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, blocks: int, fits: bool
+) -> None:
+    path = os.fspath(tmp_path / "out")
+    lay_out(path, "archive", None)
+    with (tmp_path / "out/config").open("a") as config:
+        config.write("min-free-space-size=1MB\n")
+    target = Target(path)
+    status = SimpleNamespace(f_frsize=1024, f_blocks=blocks, f_bfree=min(blocks, 1024), f_bavail=min(blocks, 1023))
+    monkeypatch.setattr(os, "fstatvfs", lambda _fd: status)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with nullcontext() if fits else pytest.raises(NoSpaceError, match="MiB of its disk left free, and 1023"):
+        target.require_space()
+    with nullcontext() if not blocks else pytest.raises(NoSpaceError, match="with 1 B to come"):
+        target.require_space(1)
+    target.close()
 
 
 def can_lock(path: str, kind: int) -> bool:
