@@ -51,6 +51,7 @@ def test_both_versions_are_read() -> None:
     many = "".join(f"<url>http://host{number}/summary</url>" for number in range(100))
     assert len(parse_metalink(VERSION_4.replace("</file>", f"{many}</file>").encode()).urls) == 64
     link.check(SUMMARY, "x")
+    assert not link._replace(size=link.size + 1).is_of(SUMMARY)
     for summary in (b"summarY", b"summary2", b""):
         with pytest.raises(CorruptError, match="metalink"):
             link.check(summary, "http://a/repo/summary")
@@ -73,6 +74,7 @@ OUTSIDE = """<!DOCTYPE metalink [<!ENTITY a SYSTEM "file:///etc/passwd">]>
         "rubbish",
         BOMB,
         OUTSIDE,
+        "<!DOCTYPE metalink>" + VERSION_4,
         VERSION_4.replace("<file", "<a>" * 100 + "</a>" * 100 + "<file"),
         VERSION_4.replace("</file", "<note>" + "x" * 5000 + "</note></file"),
         VERSION_3.replace('encoding="utf-8"', 'encoding="no-such"'),

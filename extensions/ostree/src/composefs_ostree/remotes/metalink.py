@@ -63,8 +63,7 @@ def parse_metalink(data: bytes) -> Metalink:
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
-    parser.StartDoctypeDeclHandler = _refuse_document_type
-    parser.EntityDeclHandler = _refuse_document_type
+    parser.StartDoctypeDeclHandler = _refuse_document_type  # without which nothing can be declared
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
