@@ -290,7 +290,9 @@ def test_redirects_that_are_not_followed(
 def test_a_server_that_sends_us_away_for_long(tmp_path: Path, target: Target) -> None:
     with serve(tmp_path) as server:
         server.fault("*", Fault(status=429, headers=(("Retry-After", "9000"),)))
-        assert "HTTP status 429, and the server wants us to wait for 9000 seconds (" in ostree_error(target, server.url)
+        told = ostree_error(target, server.url)
+        assert "HTTP status 429, and the server wants us to wait for 9000 seconds (" in told
+        assert "--network-retries" not in told  # which would not be tried, however many there were
         told = the_error(*oci_command(target, server.url), status=6)
         assert "HTTP status 429 and wants us to wait for 9000 seconds (" in told
         assert f"skopeo login {server.url.removeprefix('http://')})" in told

@@ -449,7 +449,9 @@ def test_mirrors_that_are_not_there(tmp_path: Path, target: Target, silent: list
         remote(target, f"mirrorlist={server.url}/list")
         (tmp_path / "root/list").write_text("".join(f"http://127.0.0.1:{port}/{name}\n" for name in silent[:2]))
         for option, attempts in (((), 2), (("--network-retries=2",), 3)):
-            assert f" ({attempts} attempts) (check the URL" in pulls(target, "o", BRANCH, *option, status=6)
+            told = pulls(target, "o", BRANCH, *option, status=6).splitlines()[-1]
+            assert told.startswith(f"cfsctl: http://127.0.0.1:{port}/{silent[0]}/config: ")  # the best one's word
+            assert f" ({attempts} attempts) (check the URL" in told
 
 
 METALINK = """<metalink version="3.0"><files><file name="summary"><size>{size}</size><verification>

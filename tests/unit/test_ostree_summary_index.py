@@ -35,7 +35,10 @@ def test_an_index() -> None:
     assert parse_index(data)[0] == {"x86_64": Subset(A, (B,)), "arm": Subset(B, ())}
     assert Subset(A, ()).path == f"summaries/{A.hex()}.gz"
     assert Subset(A, ()).delta_path(B) == f"summaries/{B.hex()}-{A.hex()}.delta"
-    for bad in (b"", b"x", data[:-1], gvariant.encode("(a{s(ayaaya{sv})}a{sv})", ({"x": (A[1:], [], {})}, {}))):
+    short = (
+        gvariant.encode("(a{s(ayaaya{sv})}a{sv})", ({"x": row}, {})) for row in ((A[1:], [], {}), (A, [B[1:]], {}))
+    )
+    for bad in (b"", b"x", data[:-1], *short):
         with pytest.raises(FormatError):
             parse_index(bad)
 
@@ -77,6 +80,8 @@ def test_nothing_but_the_one_error_comes_out(old: bytes, data: bytes) -> None:
 def test_what_a_delta_makes_is_bounded() -> None:
     with pytest.raises(TooLargeError):
         apply_summary_delta(b"x" * 100, delta([(0, 100), (2, 1)], b"y"), limit=100)
+    with pytest.raises(FormatError):
+        apply_summary_delta(b"", delta([(0, 0)] * ((1 << 20) + 1)))
 
 
 def test_gzip_is_bounded() -> None:
