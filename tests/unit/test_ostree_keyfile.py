@@ -106,6 +106,13 @@ def test_remotes() -> None:
         Remote("a", {"http2": "maybe"}).boolean("http2", True)
 
 
+def test_remotes_are_bounded() -> None:
+    remotes = [b'[remote "r%d"]\nurl=http://h\n' % number for number in range(1001)]
+    assert len(parse_remotes(b"".join(remotes[1:]), "x")) == 1000
+    with pytest.raises(FormatError, match="x: it has more than 1000 remotes"):
+        parse_remotes(b"".join(remotes), "x")
+
+
 def test_what_a_vendor_has_to_say() -> None:
     Remote("a").check_pullable()
     with pytest.raises(PermissionDeniedError, match="please subscribe"):
