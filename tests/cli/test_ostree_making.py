@@ -21,6 +21,7 @@ from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, limit_memory,
 from support.gpg import Keys, keys  # noqa: F401  a fixture
 from support.made_repo import OPTIONS, make_system
 from support.mounts import mounted
+from support.oci_made import CAPABILITY
 from support.ostree_pull import LIBEXEC, Target, extensions  # noqa: F401  a fixture
 from support.peers import require
 from support.server import serve
@@ -68,6 +69,28 @@ def test_a_commit_that_is_for_several_refs_is_exported_to_each(made: Target, tmp
     for ref in ("a", "b", "c"):
         assert made.ostree("export", "b", tmp_path / "out", f"--reference={ref}").stderr == ""
     assert "it is for a, b, c: a pull of d" in made.ostree("export", "b", tmp_path / "out", "--reference=d").stderr
+
+
+def test_a_version_that_is_no_string_is_in_no_summary(made: Target, tmp_path: Path) -> None:
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main", "--add-metadata=version=uint32 5")
+    made.ostree("export", "main", tmp_path / "out")
+    summary = run(require("ostree"), "summary", f"--repo={tmp_path / 'out'}", "--view").stdout
+    assert "* main" in summary
+    assert "ostree.commit.version" not in summary
+
+
+@pytest.mark.root
+def test_capabilities_are_kept_in_a_bare_repository(target: Target, tmp_path: Path) -> None:
+    """The system takes them away from a file that changes hands, and from one that is written to."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"content" * 1000)
+    os.chown(tmp_path / "tree/file", 5, 5)
+    os.setxattr(tmp_path / "tree/file", "security.capability", CAPABILITY)
+    target.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}")
+    target.ostree("export", "main", tmp_path / "out", "--mode=bare")
+    [path] = tmp_path.glob("out/objects/*/*.file")
+    assert os.getxattr(path, "security.capability") == CAPABILITY
+    assert "no errors found" in run(require("ostree"), "fsck", f"--repo={tmp_path / 'out'}").stdout
 
 
 def test_a_clock_before_1970(made: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,14 @@ from composefs_ext.errors import BusyError, CorruptError, NoSpaceError, NotFound
 from composefs_ostree.exporting import lock
 from composefs_ostree.exporting.layout import lay_out
 from composefs_ostree.exporting.lock import Lock
+from composefs_ostree.exporting.summaries import make_summary
 from composefs_ostree.exporting.target import Target
 from composefs_ostree.exporting.writers import ObjectWriter
+from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.fileheader import checksum_header, make_head
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.summary import SUMMARY_TYPE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,6 +174,24 @@ def test_a_layout_that_objects_may_be_in_stays(tmp_path: Path) -> None:
     assert (out / "objects/00").exists()
 
 
+@pytest.mark.parametrize("value", ["1", "true", "0", ""])
+def test_the_config_says_what_a_summary_tells_of_deltas_and_tombstones(tmp_path: Path, value: str) -> None:
+    path, is_on = os.fspath(tmp_path / "out"), value in ("1", "true")
+    lay_out(path, "archive", None)
+    with (tmp_path / "out/config").open("a") as config:
+        config.write(f"no-deltas-in-summary={value}\ntombstone-commits={value}\n")
+    (tmp_path / "out/deltas/AA" / ("A" * 41)).mkdir(parents=True)
+    (tmp_path / "out/deltas/AA" / ("A" * 41) / "superblock").write_bytes(b"superblock")
+    (tmp_path / "out/deltas/AA" / ("A" * 40 + "E")).mkdir()  # one that is made or deleted just now
+    target = Target(path)
+    _, metadata = gvariant.decode(SUMMARY_TYPE, make_summary(target))
+    target.close()
+    assert metadata["ostree.summary.tombstone-commits"].value == is_on
+    deltas = {} if is_on else {"00" * 32: sha256(b"superblock").digest()}
+    listed = metadata.get("ostree.static-deltas", Variant("a{sv}", {})).value
+    assert {name: checksum.value for name, checksum in listed.items()} == deltas
+
+
 @pytest.mark.parametrize(
     ("user", "blocks", "fits"), [(0, 9000, True), (5, 9000, False), (5, 0, True)], ids=["root", "user", "no limit"]
 )
@@ -265,6 +287,21 @@ def test_a_size_that_the_checksum_does_not_hold_is_not_written(
     writer.start(file_id, "")
     [(_, error)] = writer.step()
     assert error["message"] == f"file object {file_id.hex()}: its content has 5 bytes, not 6"
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user", "bare-user-only"])
+def test_a_symlink_that_the_checksum_does_not_hold_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file_id = sha256(checksum_header(make_head(0, 0, 0, 0o120777, b"target", b""))).digest()
+    files = {file_id: Entry(make_head(0, 0, 0, 0o120777, b"another", b""), None)}
+    repository: Any = SimpleNamespace()
+    writer = ObjectWriter(os.fspath(tmp_path), mode, 6, files, repository)
+    writer.start(file_id, "")
+    [(_, error)] = writer.step()
+    assert "does not have its checksum" in error["message"]
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_object_that_is_no_file_any_more_is_to_blame_for_what_cannot_be_read(tmp_path: Path) -> None:
