@@ -93,6 +93,15 @@ def test_an_ostree_repository_of_another_kind(
     assert told.startswith(f"cfsctl: {tmp_path}/config: {what} (check what it says: {remedy}")
 
 
+def test_an_ostree_repository_that_is_no_archive_on_the_web(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[core]\nmode=bare-user\n")
+    with serve(tmp_path) as server:
+        told = the_error("--repo", target.path, "ostree", "pull", server.url, "main", status=9)
+        assert server.requests == ["/config"]
+    what = "the repository has the mode 'bare-user'; over HTTP only archives can be pulled from"
+    assert told.startswith(f"cfsctl: {server.url}/config: {what} (copy it there: ostree init --repo=A --mode=archive; ")
+
+
 @pytest.mark.parametrize(
     ("index", "what", "remedy"),
     [

@@ -287,6 +287,17 @@ def test_objects_from_elsewhere(tmp_path: Path, target: Target, source: Path) ->
         assert metadata.count("/deltas/*") == 0
 
 
+def test_places_of_objects_need_not_have_a_config(target: Target, source: Path) -> None:
+    with serve(source) as metadata, serve(source) as first, serve(source) as second:
+        for place in (first, second):
+            place.fault("/config", Fault(status=403))  # as object stores say that there is none
+        metadata.fault("/list", Fault(status=200, body=f"{first.url}\n{second.url}\n".encode()))
+        remote(target, metadata.url, f"--contenturl=mirrorlist={metadata.url}/list")
+        assert "next mirror" not in pulls(target, "o", BRANCH)
+        assert first.count("*.filez") > 0
+        assert second.count("*.filez") == 0
+
+
 def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None:
     lists = tmp_path / "lists"
     lists.mkdir()
