@@ -28,20 +28,7 @@ class Tree(NamedTuple):
         """Return the tree of an excerpt, from one with all that is below its paths."""
         if not excerpt.trees:  # it is everything
             return self
-        trees = _reachable(excerpt.root, {**self.trees, **excerpt.trees})
-        return self._replace(commit=self.commit._replace(root_tree=excerpt.root), trees=trees)
-
-
-def _reachable(root: bytes, trees: dict[bytes, Dirtree]) -> dict[bytes, Dirtree]:
-    """Leave out what a tree had for another reason, such as a directory on the way that is also below."""
-    found: dict[bytes, Dirtree] = {}
-    pending = [root]
-    while pending:
-        tree_id = pending.pop()
-        if tree_id not in found:
-            found[tree_id] = trees[tree_id]
-            pending += [subtree_id for _, subtree_id, _ in trees[tree_id].directories]
-    return found
+        return self._replace(commit=self.commit._replace(root_tree=excerpt.root), trees={**self.trees, **excerpt.trees})
 
 
 def load_commit(stream: CommitStream) -> Commit:
