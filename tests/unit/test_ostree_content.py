@@ -8,9 +8,11 @@ import resource
 import struct
 import tracemalloc
 import zlib
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,8 +22,9 @@ from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.blame import STAGING
 from composefs_ostree.fetching.content import FileFetch
-from composefs_ostree.fetching.stage import SmallContents
-from composefs_ostree.fetching.transport import Fetch
+from composefs_ostree.fetching.stage import SmallContents, check_space
+from composefs_ostree.fetching.traffic import Traffic
+from composefs_ostree.fetching.transport import Fetch, is_page
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, head_size
 
@@ -257,6 +260,25 @@ def test_a_disk_that_is_full_in_the_middle_is_not_blamed_on_the_source(tmp_path:
     assert one.error.subject == STAGING
     one.discard()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_system_that_counts_no_blocks_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for blocks, error in ((0, None), (1, NoSpaceError)):
+        monkeypatch.setattr(os, "fstatvfs", lambda _, blocks=blocks: Mock(f_bfree=0, f_frsize=4096, f_blocks=blocks))
+        with pytest.raises(error) if error is not None else nullcontext():
+            check_space(0, 1)
+
+
+def test_bytes_that_were_told_are_not_told_again() -> None:
+    traffic = Traffic()
+    traffic.received = 5
+    traffic.tell("wait", 1.0)
+    assert [traffic.take(), traffic.take()] == [(5, [("wait", 1.0)]), (0, [])]
+
+
+def test_what_only_speaks_of_a_page_far_behind_its_beginning_is_none() -> None:
+    assert is_page(b" <!-- -->" + b" " * 500 + b"<HTML>")
+    assert not is_page(b"<" + b" " * 1100 + b"<html>")
 
 
 def test_what_cannot_fit_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,5 +121,10 @@ def test_a_large_file_waits_for_room_beside_what_is_staged() -> None:
     assert dealer.turn() == [[large], []]
 
 
+def test_a_file_that_is_larger_than_the_room_comes_all_the_same() -> None:
+    [large] = file_ids(1)
+    assert Dealer(0, {large: 1000 * MB}).turn() == [[large], []]
+
+
 def test_the_smallest_files_that_are_staged_ahead_are_fewer_than_the_core_allows() -> None:
     assert Limits().staging_files > 4 * (STAGED_BYTES // LEAST)
