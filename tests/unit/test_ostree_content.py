@@ -218,6 +218,19 @@ def test_a_bomb_stops_at_the_size_it_admits(tmp_path: Path) -> None:
         fetch(file_id, data, tmp_path / "f", 1 << 30)
 
 
+@pytest.mark.parametrize("told", [100, 40 << 20], ids=["a bomb", "what it says"])
+def test_few_bytes_that_become_many_take_no_memory(tmp_path: Path, told: int) -> None:
+    content = bytes(40 << 20)
+    file_id, data = filez(content, size=told)
+    del content
+    tracemalloc.start()
+    with pytest.raises(CorruptError) if told == 100 else nullcontext():
+        fetch(file_id, data, tmp_path / "f", 1 << 30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
 def test_endless_empty_blocks_end(tmp_path: Path) -> None:
     empty_block = b"\0\0\0\xff\xff"
     file_id, data = filez(b"", size=100, stream=empty_block * 100_000)
