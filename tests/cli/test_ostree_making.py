@@ -627,6 +627,38 @@ def test_damaged_and_unknown_compression(target: Target, tmp_path: Path) -> None
     assert (target.names(), target.left_over()) == ({}, [])
 
 
+def test_a_branch_that_is_set_while_its_commit_is_made_stays_as_it_was_set(made: Target, tmp_path: Path) -> None:
+    """Else the commit, whose parent is another one, would take the place of what is newer."""
+    other = made.json("commit", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7")["commit"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    options = ("-b", "main", f"--tree=tar={pipe}", "--tar-autocreate-parents")
+    argv = [CFSCTL, "--repo", made.path, "ostree", "commit", *options]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    with pipe.open("wb") as archive:
+        made.ostree("tag", other, "main")
+        archive.write(bytes(10240))  # one without members
+    told = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 4
+    assert "ref 'main' was changed by somebody else meanwhile (run the command again" in told
+    assert made.json("inspect", "main")["commit"] == other
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o4755], ids=["for everybody", "setuid"])
+def test_what_bare_user_only_cannot_keep_is_seen_before_anything_is_made(
+    target: Target, tmp_path: Path, mode: int
+) -> None:
+    (tmp_path / "tree").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "tree" / name).write_text(name)
+    (tmp_path / "tree/b").chmod(mode)
+    options = ("--owner-uid=0", "--owner-gid=0", "--no-xattrs")
+    target.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}", *options)
+    told = target.ostree("export", "main", tmp_path / "out", "--mode=bare-user-only", status=9).stderr
+    assert "b: bare-user-only keeps neither owners nor attributes nor modes beyond 0775" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_archive_through_a_pipe(target: Target, tmp_path: Path) -> None:
     path = archive(tmp_path / "x.tar", ("a", tarfile.DIRTYPE, b""))
     os.mkfifo(tmp_path / "pipe")

@@ -304,6 +304,20 @@ def test_a_symlink_that_the_checksum_does_not_hold_is_not_written(
     assert os.listdir(tmp_path) == []
 
 
+def test_a_symlink_whose_owner_is_not_kept_is_not_taken_for_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "chown", lambda *_arguments, **_options: None)
+    head = make_head(0, os.getuid() + 1, os.getgid(), 0o120777, b"target", b"")
+    file_id = sha256(checksum_header(head)).digest()
+    repository: Any = SimpleNamespace()
+    writer = ObjectWriter(os.fspath(tmp_path), "bare", 6, {file_id: Entry(head, None)}, repository)
+    writer.start(file_id, "")
+    [(_, error)] = writer.step()
+    assert "its file system does not keep owners" in error["message"]
+
+
 def test_an_object_that_is_no_file_any_more_is_to_blame_for_what_cannot_be_read(tmp_path: Path) -> None:
     file_id = bytes(32)
     answers = iter([OSError(errno.EIO, os.strerror(errno.EIO)), CorruptError("object ab is damaged", hint="remedy")])
