@@ -117,3 +117,23 @@ def test_heads_that_are_too_many_for_one_stream(monkeypatch: pytest.MonkeyPatch,
         return
     with pytest.raises(TooLargeError, match="too many files, or too many attributes, to be kept as one stream"):
         made.run()
+
+
+def test_workers_wait_while_much_is_staged_that_the_core_has_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = FakeCore()
+    staged = []
+
+    class CountingWorker(FakeWorker):
+        def deal(self, jobs: list[bytes]) -> None:
+            staged.append(made._puts.bytes)
+            super().deal(jobs)
+
+    start_workers(core, monkeypatch, "workers")
+    monkeypatch.setattr(worker, "Worker", CountingWorker)
+    monkeypatch.setattr(intake, "STAGED_BYTES", 10)
+    listing: Any = SimpleNamespace(jobs=300)
+    either: Any = core
+    made = intake.Intake(either, listing)
+    made.run()
+    assert max(staged) < 10
+    assert all(made.ids)
