@@ -97,16 +97,19 @@ def reflink(change: Callable[[bytes], bytes]) -> Callable[[int, int, int], int]:
     return ioctl
 
 
-def test_a_reflink_is_hashed_as_it_stands_in_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = b"content" * 50_000
+@pytest.mark.parametrize("size", [262_144, 350_000], ids=["whole reads", "no whole reads"])
+def test_a_reflink_is_hashed_as_it_stands_in_staging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    content = (b"content" * 50_000)[:size]
     file_id = an_object(tmp_path, content)
     staged = tmp_path / "staged"
     reader = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED))
     monkeypatch.setattr(fcntl, "ioctl", reflink(lambda data: data))
     assert reader.read(file_id, str(staged)) == (
         file_id,
-        make_head(350_000, 0, 0, 0o100644, b"", b""),
-        350_000,
+        make_head(size, 0, 0, 0o100644, b"", b""),
+        size,
         str(staged),
     )
     assert staged.read_bytes() == content

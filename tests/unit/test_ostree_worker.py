@@ -27,6 +27,7 @@ from composefs_ostree.fetching.directories import DirectoryTransport, LocalRepos
 from composefs_ostree.fetching.files import FetchedFiles
 from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.local import LocalFiles
+from composefs_ostree.fetching.serving import _Lot
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.fetching.transport import Fetch
@@ -142,6 +143,23 @@ def test_rows_do_not_wait_long_for_others(tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         worker.end()
     assert list(map(len, messages)) == [16, 16, 16, 12]
+
+
+def test_when_rows_go_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many jobs are under way they wait for others, but not if they are large, and a failure does not."""
+    monkeypatch.setattr("composefs_ostree.fetching.serving.monotonic", lambda: 100.0)
+    for rows, left, is_due in (
+        ([], 0, False),
+        ([(bytes(32), b"head", 1, None)], 9, False),
+        ([(bytes(32), b"head", 1, None)], 8, True),
+        ([(bytes(32), b"head", 1, None)] * 64, 9, True),
+        ([(bytes(32), bytes(1 << 20), 1, None)] * 4, 9, True),
+        ([(bytes(32), {"message": "it failed"})], 9, True),
+    ):
+        lot = _Lot()
+        for row in rows:
+            lot.add(row)
+        assert lot.is_due(left) is is_due
 
 
 def test_a_pack_that_cannot_be_written_fails_the_files_in_it(tmp_path: Path) -> None:
