@@ -105,6 +105,18 @@ def test_what_is_not_signed_well_is_refused(
     assert target.left_over() == []
 
 
+def test_a_commit_that_is_here_is_verified_by_the_signature_that_came_with_it(
+    keys: Keys, source: Source, target: Target, key_file: Path
+) -> None:
+    """The source may have lost it since."""
+    source.sign(keys.gpg.sign(source.data, keys.good))
+    with serve(source.path) as server:
+        first = target.json("pull", server.url, BRANCH, "--gpg-key", key_file)
+        [signature] = source.path.glob("objects/*/*.commitmeta")
+        signature.unlink()
+        assert target.json("pull", server.url, BRANCH, "--gpg-key", key_file)["signatures"] == first["signatures"]
+
+
 def test_a_tampered_commit_is_refused(keys: Keys, source: Source, target: Target, key_file: Path) -> None:
     source.sign(keys.gpg.sign(source.data, keys.good))
     data = bytearray(source.data)
