@@ -22,6 +22,7 @@ from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.blame import STAGING
 from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.fetching.local import ArchiveReader
 from composefs_ostree.fetching.stage import SmallContents, check_space
 from composefs_ostree.fetching.traffic import Traffic
 from composefs_ostree.fetching.transport import Fetch, is_page
@@ -273,6 +274,19 @@ def test_a_disk_that_is_full_in_the_middle_is_not_blamed_on_the_source(tmp_path:
     assert one.error.subject == STAGING
     one.discard()
     assert os.listdir(tmp_path) == []
+
+
+def test_an_object_in_a_directory_is_no_symlink(tmp_path: Path) -> None:
+    file_id, data = filez(b"content")
+    reader = ArchiveReader(str(tmp_path), SmallContents(LIMIT, UNPACKED))
+    path = Path(reader.path(file_id))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    assert reader.read(file_id, str(tmp_path / "staged")) is not None
+    path.rename(tmp_path / "good")
+    path.symlink_to(tmp_path / "good")
+    with pytest.raises((CorruptError, OSError)):
+        reader.read(file_id, str(tmp_path / "staged"))
 
 
 def test_a_file_system_that_counts_no_blocks_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from composefs_ext import Core, Repository, Request
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_ext.testing import MemoryCore
+from composefs_ostree.deltas.alone import DeltaSource
 from composefs_ostree.deltas.applying import Applying
 from composefs_ostree.deltas.finding import find
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
@@ -20,10 +21,11 @@ from composefs_ostree.deltas.output import METADATA
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.formats.commit_stream import Entry, stream_name
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.formats.summary import SUMMARY_TYPE
+from composefs_ostree.held.storing import put_commit
 from support.ostree_delta import SUPERBLOCK, Announced, SmallCommit
 
 COMMIT = SmallCommit({"a": b"content", "b": b"c" * 1000}, link="a")
@@ -117,6 +119,26 @@ def test_parts_and_fallbacks_are_left_out_that_would_bring_nothing_new(tmp_path:
     core.run(handler, ["pull"])
     [told] = [message["message"] for kind, message in core.events if kind == "log"]
     assert told.endswith("objects are fetched one by one: it is gone")
+
+
+def test_a_delta_in_a_file_needs_all_of_its_fallbacks_to_be_here(tmp_path: Path) -> None:
+    one, two = b"\1" * 32, b"\2" * 32
+    data = COMMIT.superblock([PART], fallbacks=[(1, one, 5, 7), (1, two, 5, 7)])
+    source = DeltaSource(str(COMMIT.write(tmp_path / "delta", data, [PART])))
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        for held in ([one], [one, two]):
+            entries = {each: Entry(b"", None) for each in held} | {COMMIT.id: Entry(COMMIT.commit, None)}
+            stream = put_commit(core, COMMIT.id, entries)
+            core.publish(streams=[{"name": stream_name(COMMIT.id), "id": stream, "if_exists": "replace"}]).result()
+            if len(held) == 1:
+                with pytest.raises(UnsupportedError, match="leaves 2 large files to be fetched one by one"):
+                    source.open(core)
+            else:
+                source.open(core)
+        return {}
+
+    MemoryCore(tmp_path / "core").run(handler, ["pull"])
 
 
 def test_more_than_was_announced_is_not_above_the_total(tmp_path: Path) -> None:
