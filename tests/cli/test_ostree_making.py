@@ -522,11 +522,12 @@ def _flip(data: bytes) -> bytes:
     ("damage", "message"),
     [
         (lambda data: data[:1000], "damaged"),
+        (lambda data: data[:1124], "damaged"),
         (lambda data: data[:1024] + b"rubbish" * 100, "damaged"),
         (_flip, "damaged"),
         (lambda data: data[:-1], None),  # less than the usual padding behind it
     ],
-    ids=["cut in a header", "rubbish for a header", "a flipped bit", "short padding"],
+    ids=["cut in a header", "cut in the end", "rubbish for a header", "a flipped bit", "short padding"],
 )
 def test_a_damaged_archive_is_not_taken_for_a_shorter_one(
     target: Target, tmp_path: Path, damage: Callable[[bytes], bytes], message: str | None

@@ -123,3 +123,22 @@ def test_what_is_no_file_any_more(tmp_path: Path, kind: str) -> None:
         return {}
 
     MemoryCore(tmp_path / "core").run(handler, ["commit"])
+
+
+def test_a_directory_that_is_a_symlink_by_now_is_not_followed(tmp_path: Path) -> None:
+    for place in ("tree/directory", "elsewhere"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "file").write_text(place)
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        layers = Layers()
+        layers.add(DirectoryListing(core, str(tmp_path / "tree"), layers))
+        (tmp_path / "tree/directory").rename(tmp_path / "moved")
+        (tmp_path / "tree/directory").symlink_to(tmp_path / "elsewhere")
+        maker = Maker(layers, Packs(core.staging, ()), 64, None)
+        maker.start(JOB, "staged")
+        [(_, error)] = maker.step()
+        assert error["message"] == f"{tmp_path}/tree/directory/file: Not a directory"
+        return {}
+
+    MemoryCore(tmp_path / "core").run(handler, ["commit"])
