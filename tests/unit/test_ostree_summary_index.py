@@ -201,6 +201,15 @@ def test_what_is_kept(tmp_path: Path) -> None:
     keep(f"{directory}/none", "u", kept)
 
 
+def test_of_what_cannot_be_kept_nothing_is_left(tmp_path: Path) -> None:
+    keep(str(tmp_path), "http://h/summary", Kept(b"x"))
+    (kept,) = tmp_path.iterdir()
+    kept.unlink()
+    kept.mkdir()
+    keep(str(tmp_path), "http://h/summary", Kept(b"x"))
+    assert list(tmp_path.iterdir()) == [kept]
+
+
 def test_what_is_kept_is_not_much(tmp_path: Path) -> None:
     for number in range(70):
         keep(str(tmp_path), str(number), Kept(b"x"))
