@@ -143,8 +143,8 @@ def test_what_gnu_tar_writes_beside_files(tmp_path: Path, options: tuple[str, ..
         (tree / name).write_text(name)
     os.link(tree / "f", tree / "d/hard link")
     os.setxattr(tree / "f", "security.selinux", b"system_u:object_r:etc_t:s0\0")
-    # The owner, user 1000, the group, the mask, which is more than the group has, and others.
-    entries = ((1, 6, 2**32 - 1), (2, 6, 1000), (4, 4, 2**32 - 1), (16, 6, 2**32 - 1), (32, 0, 2**32 - 1))
+    # The owner, user 1000, who has less, the group, the mask, which is more than the group has, and others.
+    entries = ((1, 6, 2**32 - 1), (2, 4, 1000), (4, 4, 2**32 - 1), (16, 6, 2**32 - 1), (32, 0, 2**32 - 1))
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     os.setxattr(tree / "d/g", "system.posix_acl_access", acl)
     run("tar", *options, "-C", tree, "-cf", tmp_path / "x.tar", ".")
