@@ -65,6 +65,8 @@ def test_bootable_commits_by_chance_have_the_same_ids(tmp_path: Path) -> None:
 def test_trees_that_do_not_boot_are_refused_by_both(tmp_path: Path) -> None:
     target, theirs = Target(tmp_path / "ours"), make_repo(tmp_path / "theirs")
     two = make_bootable(tmp_path / "two", "6.1", "6.2")
+    # Which ostree counts though it is no file.
+    (make_bootable(tmp_path / "odd", "6.1") / "usr/lib/modules/6.2/vmlinuz").mkdir(parents=True)
     (linked := tmp_path / "linked").mkdir()
     (linked / "usr").symlink_to(two / "usr")
     for tree, says in (
@@ -72,6 +74,7 @@ def test_trees_that_do_not_boot_are_refused_by_both(tmp_path: Path) -> None:
         (make_system(tmp_path / "no modules"), "the tree has no kernel"),
         (linked, "the tree has no kernel"),
         (two, "the tree has 2 kernels in /usr/lib/modules: 6.1, 6.2 (keep the one that is to be booted"),
+        (tmp_path / "odd", "the tree has 2 kernels"),
     ):
         arguments = ("commit", f"--branch={BRANCH}", f"--tree=dir={tree}", "--bootable")
         assert says in target.ostree(*arguments, status=5).stderr
