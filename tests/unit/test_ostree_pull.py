@@ -102,6 +102,13 @@ def test_a_fallback_of_a_delta_that_is_not_used_further_comes_once() -> None:
     assert gathering.to_fetch.take(10) == [inside]
 
 
+def test_held_metadata_with_other_bytes_are_not_taken() -> None:
+    object_id = sha256(b"right").digest()
+    supply = a_supply({object_id: Entry(b"wrong", None)})
+    assert supply.held_metadata(object_id) is None
+    assert supply._replace(held=[*supply.held, {object_id: Entry(b"right", None)}]).held_metadata(object_id) == b"right"
+
+
 def test_directories_that_are_held_count_as_well() -> None:
     data = make_dirtree(Dirtree([], []))
     tree_id = sha256(data).digest()
