@@ -222,9 +222,9 @@ def test_fsck_of_a_file_that_is_gone(target: Target) -> None:
     assert told.endswith("status: corrupted\ncfsctl ostree pull --repair fetches again what is damaged\n")
 
 
-def store_anew(target: Target, change: Callable[[Parts], Parts]) -> None:
+def store_anew(target: Target, change: Callable[[Parts], Parts], what: str = "commit") -> None:
     """Store the commit's stream with a change, as a program that is wrong would."""
-    name = f"ostree-commit-{target.json('inspect', BRANCH)['commit']}"
+    name = f"ostree-{what}-{target.json('inspect', BRANCH)['commit']}"
     with Repository.open(target.path, writable=True) as repo:
         with repo.streams.open(repo.streams.resolve(name)) as old:
             inline = b"".join(data for _, data in old.chunks())
@@ -234,22 +234,37 @@ def store_anew(target: Target, change: Callable[[Parts], Parts]) -> None:
         repo.publish(Publication(streams=[StreamName(name, repo.streams.put(change(parts)).id)]))
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "says"),
-    [
-        (b"tool\0\x1d", b"tool\0\x03", ("/usr/bin/link (file ", "malformed file header")),
-        (b"link\0", b"lonk\0", ("dirtree ", "has another checksum")),
-    ],
-    ids=["head", "dirtree"],
-)
-def test_what_was_never_right_in_a_stream(
-    target: Target, source: Path, right: bytes, wrong: bytes, says: tuple[str, str]
-) -> None:
-    def damage(parts: Parts) -> Parts:
+HEAD = (b"tool\0\x1d", b"tool\0\x03")
+"""The end of a symlink's head in a commit's stream, and one that is malformed."""
+
+
+def swapped(right: bytes, wrong: bytes) -> Callable[[Parts], Parts]:
+    def change(parts: Parts) -> Parts:
         assert isinstance(parts.inline, bytes)
         assert parts.inline.count(right) == 1
         return parts._replace(inline=parts.inline.replace(right, wrong))
 
+    return change
+
+
+def without_table(parts: Parts) -> Parts:
+    assert isinstance(parts.inline, bytes)
+    return parts._replace(inline=bytes(len(parts.inline)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (swapped(*HEAD), ("/usr/bin/link (file ", "malformed file header")),
+        (swapped(b"link\0", b"lonk\0"), ("dirtree ", "has another checksum")),
+        (swapped(b"the subject", b"another one"), ("commit ", "has another checksum")),
+        (without_table, ("inconsistent table",)),
+    ],
+    ids=["head", "dirtree", "commit", "table"],
+)
+def test_what_was_never_right_in_a_stream(
+    target: Target, source: Path, damage: Callable[[Parts], Parts], says: tuple[str, ...]
+) -> None:
     image = target.json("inspect", BRANCH)["image"]
     store_anew(target, damage)
     told = target.ostree("fsck", status=1).stdout
@@ -258,14 +273,33 @@ def test_what_was_never_right_in_a_stream(
     assert target.json("fsck")["ok"]
 
 
-def test_fsck_of_detached_metadata_that_were_never_right(target: Target) -> None:
-    commit_id = target.json("inspect", BRANCH)["commit"]
-    with Repository.open(target.path, writable=True) as repo:
-        kept = repo.streams.put(Parts(0x6F73747265656D64, b"no signatures", [-13])).id
-    store_anew(target, lambda parts: parts._replace(named_refs=[*parts.named_refs, ("ostree.commitmeta", kept)]))
-    cfsctl("--repo", target.path, "fsck")
-    told = target.ostree("fsck", status=1).stdout
-    assert f"error   commit {commit_id}: the detached metadata of commit {commit_id}" in told
+@pytest.mark.parametrize("gone", ["image", "content"])
+def test_what_was_never_right_and_lacks_something(target: Target, source: Path, gone: str) -> None:
+    image = target.json("inspect", BRANCH)["image"]
+    store_anew(target, swapped(*HEAD))
+    objects = cfsctl("--repo", target.path, "image-objects", image).stdout.split()
+    lost = image if gone == "image" else objects[0].rpartition(":")[2]
+    (target.path / "objects" / lost[:2] / lost[2:]).unlink()
+    assert target.json("pull-local", source, BRANCH, "--repair")["image"] == image
+    assert target.json("fsck")["ok"]
+
+
+@pytest.mark.parametrize("part", ["--subpath=/usr/bin", "--commit-metadata-only"])
+def test_a_repair_gives_up_nothing_that_cannot_be_read(target: Target, source: Path, part: str) -> None:
+    image = target.json("inspect", BRANCH)["image"]
+    store_anew(target, swapped(*HEAD))
+    assert target.json("pull-local", source, BRANCH, "--repair", part)["image"] == image
+    assert target.json("fsck")["ok"]
+
+
+def test_a_repair_keeps_the_paths_of_a_part_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
+    target, fresh = Target(tmp_path / "target"), Target(tmp_path / "fresh")
+    both = ("--subpath=/usr/bin", "--subpath=/usr/share/twin")
+    image = target.json("pull-local", source, BRANCH, *both)["image"]
+    store_anew(target, swapped(*HEAD), "partial")
+    assert target.json("pull-local", source, BRANCH, "--repair", both[0])["image"] == image
+    assert target.json("fsck")["ok"]
+    assert fresh.json("pull-local", source, BRANCH, *both)["verity"] == target.json("inspect", BRANCH)["verity"]
 
 
 def test_fsck_of_a_commit_with_the_image_of_another_tree(target: Target, source: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ made there.
 
 from __future__ import annotations
 
+import os
+
 from composefs_ext import dump
 from composefs_ext.drafts import Draft
 from composefs_ext.errors import FormatError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Dirtree, Xattrs
     from composefs_ostree.held.tree import Tree
 
-__all__ = ["DumpText", "draft_dump", "dump_limit", "is_image_of"]
+__all__ = ["DumpText", "check_text", "draft_dump", "dump_limit", "is_image_of"]
 
 _MAX_DUMP = 256 << 20
 """Bytes of text of one tree, unless the core says otherwise."""
@@ -59,6 +61,12 @@ def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> tuple[str, str | No
     draft = Draft(core)
     DumpText(tree, draft, keep_nul=keep_nul, limit=dump_limit(core)).finish()
     return draft.finish()
+
+
+def check_text(tree: Tree) -> None:
+    """Raise FormatError or TooLargeError where the text of a tree cannot be made."""
+    with open(os.devnull, "wb") as nowhere:
+        DumpText(tree, nowhere, keep_nul=False).finish()
 
 
 def is_image_of(core: Core, tree: Tree, image: str, *, keep_nul: bool | None = None) -> bool:

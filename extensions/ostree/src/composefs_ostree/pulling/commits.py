@@ -157,11 +157,8 @@ class Commits:
         return held._replace(stream=put_again(self._core, held.stream, refs), named_refs=refs)
 
     def _suffices(self, known: Known, held: Held) -> bool:
-        """Tell whether what is held has all that is wanted, and the wanted image.
-
-        What a repair cannot read does not count as held from then on.
-        """
-        if self._subpaths(held) != held.subpaths:
+        """Tell whether what is held has all that is wanted, and the wanted image."""
+        if self._subpaths(known) != held.subpaths:
             return False
         image = held.image
         if image is None:
@@ -173,25 +170,16 @@ class Commits:
         from composefs_ostree.held.dumptext import is_image_of
         from composefs_ostree.held.tree import load
 
-        try:
-            commit, _ = open_commit(self._core, held.name, partial=True)
-            return is_image_of(self._core, load(commit), image, keep_nul=self._terms.keep_nul)
-        except UNREADABLE as error:
-            if not self._terms.is_repair:
-                raise
-            self._core.log("warning", f"{held.name} is pulled again: {error.message}")
-            known.unreadable, known.held = held.name, None
-            return False
+        commit, _ = open_commit(self._core, held.name, partial=True)
+        return is_image_of(self._core, load(commit), image, keep_nul=self._terms.keep_nul)
 
-    def _subpaths(self, held: Held | None) -> Sequence[str] | None:
+    def _subpaths(self, known: Known) -> Sequence[str] | None:
         """Return the paths that a commit shall have in the end, None for all: nothing that is here is given up."""
-        if held is None or self._terms.subpaths is None:
-            return self._terms.subpaths
-        if held.subpaths is None:
+        if self._terms.subpaths is None or known.subpaths is None:
             return None
         from composefs_ostree.held.excerpt import joined_subpaths
 
-        return joined_subpaths([*held.subpaths, *self._terms.subpaths])
+        return joined_subpaths([*known.subpaths, *self._terms.subpaths])
 
     def _receive(self, known: Known, named: dict[str, str], damaged: set[str], *, may_lack_paths: bool) -> Held:
         from composefs_ostree.pulling.receiving import Receiver
@@ -207,7 +195,7 @@ class Commits:
             )
         return self._receiver.receive(
             self._inquiry.object(known),
-            self._subpaths(known.held),
+            self._subpaths(known),
             self._bases(known),
             damaged,
             [(name, ref) for name, ref in named.items() if name != IMAGE_REF],  # it gets another one

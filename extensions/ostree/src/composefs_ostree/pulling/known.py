@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.transport import Transport
+    from composefs_ostree.formats.commit_stream import CommitStream
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.signatures.policy import Policy
     from composefs_ostree.sources.source import ObjectSource
@@ -99,6 +100,8 @@ class Known:
         """What the repository had of it before the call, None if nothing that can be read."""
         self.unreadable: str | None = None
         """The name of the stream that the repository has of it and that cannot be read."""
+        self.subpaths: Sequence[str] | None = []
+        """The paths that are here of it, None for all; as far as is known, also of what cannot be read."""
         self.detached: bytes | None = None
         """The detached metadata that the source has, None if it has none."""
         self.object: CommitObject | None = None
@@ -157,16 +160,22 @@ class Inquiry:
         """Look for the whole commit, then for one in part; the first that is there counts, also if it is damaged."""
         for name in (stream_name(known.commit_id), partial_name(known.commit_id)):
             answer = asked if name == known.current else None
+            subpaths: Sequence[str] | None = [] if is_partial(name) else None
             try:
                 stream = (answer or self._core.stream_get(name=name)).result()
+                if is_partial(name) or self._terms.is_repair:
+                    commit, _ = open_commit(self._core, name, partial=True)
+                    subpaths = commit.subpaths
+                    if self._terms.is_repair:
+                        _read_through(commit)
             except NotFoundError:
                 continue
             except UNREADABLE as error:
                 self._core.log("warning", f"{name} is pulled again: {error.message}")
                 known.unreadable = name
-                return
-            subpaths = open_commit(self._core, name, partial=True)[0].subpaths if is_partial(name) else None
-            known.held = Held(name, stream.id, stream.named_refs, subpaths)
+            else:
+                known.held = Held(name, stream.id, stream.named_refs, subpaths)
+            known.subpaths = subpaths
             return
 
     def _verify(self, known: Known) -> None:
@@ -192,10 +201,9 @@ class Inquiry:
             from composefs_ostree.held.tree import commit_bytes
 
             # What a commit in part lacks is fetched one by one where it is, and not brought with the rest by a delta.
-            needs_none = known.held is not None and (self._source.has_objects or known.held.subpaths is None)
-            delta = None if needs_none else self._find_delta(known)
+            delta = None if known.held is not None and self._source.has_objects else self._find_delta(known)
             if delta is not None:
-                known.detached = known.detached or delta.detached or None  # empty: none, and not that they are gone
+                known.detached = known.detached or delta.detached
                 known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
             elif known.held is not None:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
@@ -214,3 +222,14 @@ class Inquiry:
         names = dict.fromkeys([known.current, self._terms.base])
         held = [commit_of_stream(name) for name in names if name is not None and not is_partial(name)]
         return find(self._core, self._transport, self._source.heading(), known.commit_id, held)
+
+
+def _read_through(commit: CommitStream) -> None:
+    """Raise CorruptError or FormatError unless all that a held commit has, but its files' content, can be read."""
+    from composefs_ostree.held.dumptext import check_text
+    from composefs_ostree.held.tree import load, load_commit
+
+    if commit.subpaths == []:
+        load_commit(commit)
+    else:
+        check_text(load(commit))
