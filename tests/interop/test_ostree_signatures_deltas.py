@@ -131,6 +131,22 @@ def test_empty_metadata_beside_the_commit_of_a_delta(
     target.ostree("sign", BRANCH, "--verify", key, status=0 if verifies else 5)
 
 
+def test_a_delta_in_a_file_that_completes_a_commit_whose_signature_was_taken_back(
+    history: History, target: Target, keys: Keys, tmp_path: Path
+) -> None:
+    """What it does not have does not count because it is here."""
+    signer = Signer("gpg", keys)
+    new = history.commits[1]
+    key = signer.option(tmp_path)
+    history.sign(new, signer, GOOD)
+    target.ostree("pull-local", history.repo, new, "--commit-metadata-only", key)
+    history.object(new, "commitmeta").write_bytes(b"")
+    generate(history, "scratch", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'file'}")
+    before = target.names()
+    assert "it has no GPG signature" in target.ostree("apply-delta", tmp_path / "file", key, status=5).stderr
+    assert target.names() == before
+
+
 def test_a_delta_brings_no_history_past_its_keys(history: History, target: Target, keys: Keys, tmp_path: Path) -> None:
     signer = Signer("gpg", keys)
     old, new = history.commits

@@ -108,7 +108,7 @@ class Receiver:
         commit_id, _, commit, _ = wanted
         if subpaths is not None and not subpaths:
             return self._keep_alone(wanted, named_refs)
-        supply = self._supply(wanted.delta, bases, damaged)
+        supply = self._supply(wanted, list(bases), damaged)
         way = _Way(self._core, supply)
         if subpaths is not None and may_lack_paths:
             subpaths = existing(commit, subpaths, way.load)
@@ -136,11 +136,13 @@ class Receiver:
         stream_id = put_commit(self._core, commit_id, entries, named_refs=named_refs, subpaths=())
         return Held(partial_name(commit_id), stream_id, named_refs, (), 1 + fetched)
 
-    def _supply(self, delta: Delta | None, bases: Iterable[str], damaged: Collection[str]) -> Supply:
+    def _supply(self, wanted: CommitObject, bases: Sequence[str], damaged: Collection[str]) -> Supply:
         """Open what may hold some of a commit, and its delta if there is one."""
         self._open_last()
+        delta = wanted.delta
         origin_id = None if delta is None else delta.origin
-        needed = None if origin_id is None or self._source.has_objects else stream_name(origin_id)
+        can_do_without = self._source.has_objects or stream_name(wanted.commit_id) in bases
+        needed = None if origin_id is None or can_do_without else stream_name(origin_id)
         commits = [*self._earlier, *self._open_bases(bases, needed)]
         held: list[Holder] = [*commits]
         if self._cache is not None:
@@ -150,7 +152,7 @@ class Receiver:
         note = None if self._cache is None else self._cache.add
         supply = Supply(self._transport, self._workers, held, self._sizes, note)
         origin = next((each for each in commits if each.commit_id == origin_id and each.subpaths is None), None)
-        if delta is None or (origin is None and origin_id is not None):  # the source has each object by itself, too
+        if delta is None or (origin is None and origin_id is not None):  # there is each object without it, too
             return supply
         from composefs_ostree.deltas.applying import Applying
         from composefs_ostree.deltas.old_files import OldFiles
