@@ -59,8 +59,8 @@ class Conditions:
                 self.etag = value
             case "last-modified":
                 self._changed = _moment(value)
-                if self._changed is not None and _has_passed(self._changed):
-                    self.last_modified = value
+                has_passed = self._changed is not None and _has_passed(self._changed)
+                self.last_modified = value if has_passed else ""
             case "date":
                 self._sent = _moment(value)
 
