@@ -284,12 +284,20 @@ def test_what_was_never_right_and_lacks_something(target: Target, source: Path, 
     assert target.json("fsck")["ok"]
 
 
-@pytest.mark.parametrize("part", ["--subpath=/usr/bin", "--commit-metadata-only"])
-def test_a_repair_gives_up_nothing_that_cannot_be_read(target: Target, source: Path, part: str) -> None:
-    image = target.json("inspect", BRANCH)["image"]
-    store_anew(target, swapped(*HEAD))
-    assert target.json("pull-local", source, BRANCH, "--repair", part)["image"] == image
+@pytest.mark.parametrize("part", [None, "--subpath=/usr/bin", "--commit-metadata-only"])
+def test_a_repair_gives_up_nothing_that_cannot_be_read(target: Target, source: Path, part: str | None) -> None:
+    told = target.json("inspect", BRANCH)
+    kept = ("ostree.parent", told["verity"])  # any stream will do
+
+    def damage(parts: Parts) -> Parts:
+        return swapped(*HEAD)(parts._replace(named_refs=[*parts.named_refs, kept]))
+
+    store_anew(target, damage)
+    repaired = target.json("pull-local", source, BRANCH, "--repair", *([] if part is None else [part]))
+    assert repaired["image"] == told["image"]
     assert target.json("fsck")["ok"]
+    with Repository.open(target.path) as repo, repo.streams.open(repaired["verity"]) as stream:
+        assert stream.named_refs == [("composefs.image", told["image"]), kept]
 
 
 def test_a_repair_keeps_the_paths_of_a_part_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
@@ -300,6 +308,16 @@ def test_a_repair_keeps_the_paths_of_a_part_that_cannot_be_read(source: Path, tm
     assert target.json("pull-local", source, BRANCH, "--repair", both[0])["image"] == image
     assert target.json("fsck")["ok"]
     assert fresh.json("pull-local", source, BRANCH, *both)["verity"] == target.json("inspect", BRANCH)["verity"]
+
+
+def test_fsck_of_detached_metadata_that_were_never_right(target: Target) -> None:
+    commit_id = target.json("inspect", BRANCH)["commit"]
+    with Repository.open(target.path, writable=True) as repo:
+        kept = repo.streams.put(Parts(0x6F73747265656D64, b"no signatures", [-13])).id
+    store_anew(target, lambda parts: parts._replace(named_refs=[*parts.named_refs, ("ostree.commitmeta", kept)]))
+    cfsctl("--repo", target.path, "fsck")
+    told = target.ostree("fsck", status=1).stdout
+    assert f"error   commit {commit_id}: the detached metadata of commit {commit_id}" in told
 
 
 def test_fsck_of_a_commit_with_the_image_of_another_tree(target: Target, source: Path, tmp_path: Path) -> None:

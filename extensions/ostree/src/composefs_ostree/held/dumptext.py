@@ -11,8 +11,6 @@ made there.
 
 from __future__ import annotations
 
-import os
-
 from composefs_ext import dump
 from composefs_ext.drafts import Draft
 from composefs_ext.errors import FormatError
@@ -63,10 +61,14 @@ def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> tuple[str, str | No
     return draft.finish()
 
 
-def check_text(tree: Tree) -> None:
+class _Nowhere:
+    def write(self, _: bytes) -> None:
+        pass
+
+
+def check_text(core: Core, tree: Tree) -> None:
     """Raise FormatError or TooLargeError where the text of a tree cannot be made."""
-    with open(os.devnull, "wb") as nowhere:
-        DumpText(tree, nowhere, keep_nul=False).finish()
+    DumpText(tree, _Nowhere(), keep_nul=False, limit=dump_limit(core)).finish()
 
 
 def is_image_of(core: Core, tree: Tree, image: str, *, keep_nul: bool | None = None) -> bool:

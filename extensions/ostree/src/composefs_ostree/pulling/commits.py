@@ -147,7 +147,8 @@ class Commits:
         if parent is not None:
             named[PARENT_REF] = parent.stream
         damaged = self._damaged(known) if self._terms.is_repair and brought is None else set()
-        if held is None or damaged or not (brought or self._suffices(known, held)):
+        is_unreadable = brought is None and known.unreadable is not None
+        if held is None or damaged or is_unreadable or not (brought or self._suffices(held)):
             return self._receive(known, named, damaged, may_lack_paths=may_lack_paths)
         if named == had:
             return held
@@ -156,9 +157,9 @@ class Commits:
         refs = list(named.items())
         return held._replace(stream=put_again(self._core, held.stream, refs), named_refs=refs)
 
-    def _suffices(self, known: Known, held: Held) -> bool:
+    def _suffices(self, held: Held) -> bool:
         """Tell whether what is held has all that is wanted, and the wanted image."""
-        if self._subpaths(known) != held.subpaths:
+        if self._subpaths(held) != held.subpaths:
             return False
         image = held.image
         if image is None:
@@ -173,13 +174,15 @@ class Commits:
         commit, _ = open_commit(self._core, held.name, partial=True)
         return is_image_of(self._core, load(commit), image, keep_nul=self._terms.keep_nul)
 
-    def _subpaths(self, known: Known) -> Sequence[str] | None:
+    def _subpaths(self, held: Held | None) -> Sequence[str] | None:
         """Return the paths that a commit shall have in the end, None for all: nothing that is here is given up."""
-        if self._terms.subpaths is None or known.subpaths is None:
+        if held is None or self._terms.subpaths is None:
+            return self._terms.subpaths
+        if held.subpaths is None:
             return None
         from composefs_ostree.held.excerpt import joined_subpaths
 
-        return joined_subpaths([*known.subpaths, *self._terms.subpaths])
+        return joined_subpaths([*held.subpaths, *self._terms.subpaths])
 
     def _receive(self, known: Known, named: dict[str, str], damaged: set[str], *, may_lack_paths: bool) -> Held:
         from composefs_ostree.pulling.receiving import Receiver
@@ -195,7 +198,7 @@ class Commits:
             )
         return self._receiver.receive(
             self._inquiry.object(known),
-            self._subpaths(known),
+            self._subpaths(known.held),
             self._bases(known),
             damaged,
             [(name, ref) for name, ref in named.items() if name != IMAGE_REF],  # it gets another one
@@ -214,7 +217,7 @@ class Commits:
             names.append(known.held.name)
         if self._terms.base is None and known.similar is not None:
             names.append(known.similar)
-        return names
+        return [name for name in names if name not in self._inquiry.malformed]
 
     def _detached_ref(self, known: Known) -> dict[str, str]:
         """Have new detached metadata stored; return how the commit's stream names it."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
+    from composefs_ext.errors import ExtError
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.transport import Transport
-    from composefs_ostree.formats.commit_stream import CommitStream
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.signatures.policy import Policy
     from composefs_ostree.sources.source import ObjectSource
@@ -97,11 +97,9 @@ class Known:
         self.size = size
         self.current = current
         self.held: Held | None = None
-        """What the repository had of it before the call, None if nothing that can be read."""
+        """What the repository had of it before the call, None if nothing that can be read as a stream."""
         self.unreadable: str | None = None
-        """The name of the stream that the repository has of it and that cannot be read."""
-        self.subpaths: Sequence[str] | None = []
-        """The paths that are here of it, None for all; as far as is known, also of what cannot be read."""
+        """The name of the stream that the repository has of it and that cannot be read, by a repair as a commit."""
         self.detached: bytes | None = None
         """The detached metadata that the source has, None if it has none."""
         self.object: CommitObject | None = None
@@ -129,6 +127,8 @@ class Inquiry:
         self._transport = transport
         self._terms = terms
         self._known: dict[bytes, Known] = {}
+        self.malformed: set[str] = set()
+        """The names of streams that turned out to be none of commits, of which nothing is to be believed."""
 
     def about(
         self,
@@ -160,23 +160,37 @@ class Inquiry:
         """Look for the whole commit, then for one in part; the first that is there counts, also if it is damaged."""
         for name in (stream_name(known.commit_id), partial_name(known.commit_id)):
             answer = asked if name == known.current else None
-            subpaths: Sequence[str] | None = [] if is_partial(name) else None
             try:
                 stream = (answer or self._core.stream_get(name=name)).result()
-                if is_partial(name) or self._terms.is_repair:
-                    commit, _ = open_commit(self._core, name, partial=True)
-                    subpaths = commit.subpaths
-                    if self._terms.is_repair:
-                        _read_through(commit)
             except NotFoundError:
                 continue
             except UNREADABLE as error:
-                self._core.log("warning", f"{name} is pulled again: {error.message}")
-                known.unreadable = name
-            else:
-                known.held = Held(name, stream.id, stream.named_refs, subpaths)
-            known.subpaths = subpaths
+                self._set_unreadable(known, name, error)
+                return
+            subpaths = open_commit(self._core, name, partial=True)[0].subpaths if is_partial(name) else None
+            known.held = Held(name, stream.id, stream.named_refs, subpaths)
+            if self._terms.is_repair:
+                try:
+                    self._read_through(name)
+                except UNREADABLE as error:
+                    self._set_unreadable(known, name, error)
+                    self.malformed.add(name)
             return
+
+    def _set_unreadable(self, known: Known, name: str, error: ExtError) -> None:
+        self._core.log("warning", f"{name} is pulled again: {error.message}")
+        known.unreadable = name
+
+    def _read_through(self, name: str) -> None:
+        """Read all that a held commit has, but its files' content; raise CorruptError or FormatError."""
+        from composefs_ostree.held.dumptext import check_text
+        from composefs_ostree.held.tree import load, load_commit
+
+        commit, _ = open_commit(self._core, name, partial=True)
+        if commit.subpaths == []:
+            load_commit(commit)
+        else:
+            check_text(self._core, load(commit))
 
     def _verify(self, known: Known) -> None:
         from composefs_ostree.signatures.checking import verify
@@ -205,7 +219,7 @@ class Inquiry:
             if delta is not None:
                 known.detached = known.detached or delta.detached
                 known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
-            elif known.held is not None:
+            elif known.held is not None and known.unreadable is None:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
                 known.object = CommitObject(known.commit_id, data, parse_commit(data))
             else:
@@ -222,14 +236,3 @@ class Inquiry:
         names = dict.fromkeys([known.current, self._terms.base])
         held = [commit_of_stream(name) for name in names if name is not None and not is_partial(name)]
         return find(self._core, self._transport, self._source.heading(), known.commit_id, held)
-
-
-def _read_through(commit: CommitStream) -> None:
-    """Raise CorruptError or FormatError unless all that a held commit has, but its files' content, can be read."""
-    from composefs_ostree.held.dumptext import check_text
-    from composefs_ostree.held.tree import load, load_commit
-
-    if commit.subpaths == []:
-        load_commit(commit)
-    else:
-        check_text(load(commit))
