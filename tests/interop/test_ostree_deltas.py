@@ -425,8 +425,14 @@ def test_a_delta_in_one_file_completes_a_commit(source: Source, tmp_path: Path, 
         assert target.json("fsck")["ok"]
 
 
-@pytest.mark.parametrize("has_old", [True, False], ids=["with the old one", "alone"])
-def test_a_delta_in_one_file_of_a_commit_that_is_here(source: Source, tmp_path: Path, has_old: bool) -> None:
+@pytest.mark.parametrize(
+    ("has_old", "lacks_content"),
+    [(True, True), (True, False), (False, False)],
+    ids=["with the old one", "only the image", "alone"],
+)
+def test_a_delta_in_one_file_of_a_commit_that_is_here(
+    source: Source, tmp_path: Path, has_old: bool, lacks_content: bool
+) -> None:
     """The old one need not be here to make the image again, only to bring what else is gone."""
     source.generate(f"--from={source.old}", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'update'}")
     target = Target(tmp_path / "target")
@@ -435,7 +441,7 @@ def test_a_delta_in_one_file_of_a_commit_that_is_here(source: Source, tmp_path: 
     held = {path.name for path in (target.path / "objects").rglob("*") if path.is_file()}
     image = target.json("pull-local", source.repo, source.new)["image"]
     gone = [target.path / "objects" / image[:2] / image[2:]]
-    if has_old:
+    if lacks_content:
         new = [path for path in (target.path / "objects").rglob("*") if path.is_file() and path.name not in held]
         stream = (target.path / "streams" / f"ostree-commit-{source.new}").resolve()
         gone += [path for path in new if path not in (*gone, stream)]
@@ -443,7 +449,7 @@ def test_a_delta_in_one_file_of_a_commit_that_is_here(source: Source, tmp_path: 
     for path in gone:
         path.unlink()
     done = target.json("apply-delta", tmp_path / "update")
-    assert (done["image"], done["delta_parts"]) == (image, int(has_old))
+    assert (done["image"], done["delta_parts"]) == (image, int(lacks_content))
     assert target.json("fsck")["ok"]
 
 

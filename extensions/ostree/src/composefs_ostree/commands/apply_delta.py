@@ -52,7 +52,7 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
 
 
 def _require_origin(core: Core, source: DeltaSource, current: str) -> None:
-    if any(_is_here(core, name) for name in (current, stream_name(source.delta.to))):
+    if any(_is_here(core, name) for name in (stream_name(source.delta.to), current)):
         return
     assert source.delta.origin is not None
     origin = source.delta.origin.hex()

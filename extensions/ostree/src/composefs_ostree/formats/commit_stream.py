@@ -163,7 +163,7 @@ class CommitStream:
         if len(inline) < _FIXED:
             raise FormatError("a commit's stream is shorter than its table")
         self._inline = inline
-        self._references = references
+        self.references = references
         commit, flags, *buckets = struct.unpack_from("<II256I", inline)
         count = buckets[255]
         table = _FIXED + ID_SIZE * count
@@ -191,9 +191,9 @@ class CommitStream:
         offset, length, number = row
         start = self._data + 8 * offset
         end = start + length
-        if end > self._end or (number != _INLINE and number >= len(self._references)):
+        if end > self._end or (number != _INLINE and number >= len(self.references)):
             raise FormatError(f"object {object_id.hex()} lies outside of its commit's stream")
-        return Entry(self._inline[start:end], None if number == _INLINE else self._references[number])
+        return Entry(self._inline[start:end], None if number == _INLINE else self.references[number])
 
     def _read_subpaths(self) -> list[str]:
         from composefs_ostree.formats import gvariant

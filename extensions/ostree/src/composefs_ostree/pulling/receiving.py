@@ -152,8 +152,10 @@ class Receiver:
         note = None if self._cache is None else self._cache.add
         supply = Supply(self._transport, self._workers, held, self._sizes, note)
         origin = next((each for each in commits if each.commit_id == origin_id and each.subpaths is None), None)
-        if delta is None or (origin is None and origin_id is not None):  # there is each object without it, too
+        if delta is None or (origin is None and origin_id is not None):  # the source has each object by itself, too
             return supply
+        if not self._source.has_objects and any(self._is_complete(each, wanted.commit_id) for each in commits):
+            return supply  # as only the image is to be made
         from composefs_ostree.deltas.applying import Applying
         from composefs_ostree.deltas.old_files import OldFiles
         from composefs_ostree.pulling.ahead import Ahead
@@ -168,6 +170,12 @@ class Receiver:
             delta=applying,
             ahead=None if origin is None or damaged else Ahead(origin),
         )
+
+    def _is_complete(self, held: CommitStream, commit_id: bytes) -> bool:
+        """Tell whether a stream is that of a commit, and all content that it refers to is here."""
+        if held.commit_id != commit_id or held.subpaths is not None:
+            return False
+        return all(self._core.object_has(held.references).result())
 
     def _files(self, packs: Packs) -> Files:
         return self._source.files(SmallContents(self._limit, packs))
