@@ -178,11 +178,12 @@ def test_a_file_of_the_second_in_which_it_is_sent_is_not_asked_with(day: str, se
         assert conditions.is_useful == is_kept
 
 
-def test_the_last_date_counts_alone() -> None:
+@pytest.mark.parametrize("last", [b"rubbish", b"", b"\xff", b"x" * 5000], ids=["rubbish", "empty", "latin", "long"])
+def test_the_last_date_counts_alone(last: bytes) -> None:
     conditions = Conditions()
     for line in ("Date: Sun, 06 Nov 1994 08:49:37 GMT", "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"):
         conditions.take_header(f"{line}\r\n".encode())
-    conditions.take_header(b"Last-Modified: rubbish\r\n")
+    conditions.take_header(b"Last-Modified: %b\r\n" % last)
     assert (conditions.last_modified, conditions.is_useful) == ("", False)
 
 

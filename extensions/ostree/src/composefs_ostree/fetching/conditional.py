@@ -52,8 +52,8 @@ class Conditions:
             return
         name, _, value = line.decode("latin-1").partition(":")
         value = value.strip()
-        if not 0 < len(value) <= _MAX_VALUE or not value.isascii() or not value.isprintable():
-            return
+        if len(value) > _MAX_VALUE or not value.isascii() or not value.isprintable():
+            value = ""
         match name.lower():
             case "etag" if _is_tag(value):
                 self.etag = value
