@@ -453,6 +453,22 @@ def test_a_delta_in_one_file_of_a_commit_that_is_here(
     assert target.json("fsck")["ok"]
 
 
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_a_delta_in_one_file_of_a_commit_whose_stream_is_bad(source: Source, tmp_path: Path, how: str) -> None:
+    source.generate(f"--from={source.old}", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'update'}")
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source.repo, source.old)
+    image = target.json("pull-local", source.repo, source.new)["image"]
+    stream = (target.path / "streams" / f"ostree-commit-{source.new}").resolve()
+    if how == "damaged":
+        stream.write_bytes(stream.read_bytes()[:-1] + b"x")
+    else:
+        stream.unlink()
+    done = target.json("apply-delta", tmp_path / "update")
+    assert (done["image"], done["delta_parts"]) == (image, 1)
+    assert target.json("fsck")["ok"]
+
+
 def test_a_delta_between_commits_of_the_same_tree(tmp_path: Path) -> None:
     tree, repo = make_tree(tmp_path / "tree"), make_repo(tmp_path / "source")
     old, new = (commit(repo, tree, subject=subject) for subject in ("old", "new"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from composefs_ext import Core, Request
-from composefs_ext.errors import NotFoundError
+from composefs_ext.errors import UNREADABLE, NotFoundError
 from composefs_ostree.deltas.alone import DeltaSource
 from composefs_ostree.formats.commit_stream import partial_name, stream_name
 from composefs_ostree.signatures.policy import Policy, options_of
@@ -52,7 +52,12 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
 
 
 def _require_origin(core: Core, source: DeltaSource, current: str) -> None:
-    if any(_is_here(core, name) for name in (stream_name(source.delta.to), current)):
+    try:
+        if _is_here(core, stream_name(source.delta.to)):
+            return
+    except UNREADABLE:
+        pass  # the delta may bring it again
+    if _is_here(core, current):
         return
     assert source.delta.origin is not None
     origin = source.delta.origin.hex()
