@@ -300,6 +300,16 @@ def test_a_repair_gives_up_nothing_that_cannot_be_read(target: Target, source: P
         assert stream.named_refs == [("composefs.image", told["image"]), kept]
 
 
+def test_a_repair_of_a_part_that_tells_of_a_path_which_it_does_not_have(source: Path, tmp_path: Path) -> None:
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source, BRANCH, "--subpath=/usr/bin")
+    store_anew(target, swapped(b"/usr/bin\0", b"/usr/bon\0"), "partial")
+    assert not target.json("fsck")["ok"]
+    whole = Target(tmp_path / "whole").json("pull-local", source, BRANCH)["image"]
+    assert target.json("pull-local", source, BRANCH, "--repair")["image"] == whole
+    assert target.json("fsck")["ok"]
+
+
 def test_a_repair_keeps_the_paths_of_a_part_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
     target, fresh = Target(tmp_path / "target"), Target(tmp_path / "fresh")
     both = ("--subpath=/usr/bin", "--subpath=/usr/share/twin")

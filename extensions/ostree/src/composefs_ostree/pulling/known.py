@@ -172,7 +172,7 @@ class Inquiry:
             if self._terms.is_repair:
                 try:
                     self._read_through(name)
-                except UNREADABLE as error:
+                except (*UNREADABLE, NotFoundError) as error:  # it may tell of paths that it does not have
                     self._set_unreadable(known, name, error)
                     self.malformed.add(name)
             return
