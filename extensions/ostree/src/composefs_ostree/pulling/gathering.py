@@ -133,8 +133,7 @@ class Gathering:
             self._awaited.discard(file_id)
         if file_id in self._wanted:
             self.here[file_id] = entry
-        if self._note is not None:
-            self._note(file_id, entry)
+        self._note(file_id, entry)
 
     def forsake_delta(self) -> None:
         """Have fetched what is not going to come of the delta any more."""

@@ -149,8 +149,9 @@ class Receiver:
             held.append(self._cache)
         if damaged:
             held = [_Sound(each, damaged) for each in held]
-        note = None if self._cache is None else self._cache.add
-        supply = Supply(self._transport, self._workers, held, self._sizes, note)
+        supply = Supply(self._transport, self._workers, held, self._sizes)
+        if self._cache is not None:
+            supply = supply._replace(note=self._cache.add)
         origin = next((each for each in commits if each.commit_id == origin_id and each.subpaths is None), None)
         if delta is None or (origin is None and origin_id is not None):  # the source has each object by itself, too
             return supply
@@ -262,6 +263,5 @@ class _Way:
         with Blaming(where):
             parse_dirtree(data)  # as find_excerpt does, which cannot name it
         self.fetched += 1
-        if self._supply.note is not None:
-            self._supply.note(object_id, Entry(data, None))
+        self._supply.note(object_id, Entry(data, None))
         return data

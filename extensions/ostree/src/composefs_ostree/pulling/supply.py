@@ -30,7 +30,7 @@ class Supply(NamedTuple):
     """What is asked for an object before it is fetched; the delta, if there is one, is the first of them."""
     sizes: BaseSizes
     """What the core tells of the objects to which bases among ``held`` refer."""
-    note: Callable[[bytes, Entry], None] | None = None
+    note: Callable[[bytes, Entry], None] = lambda _id, _entry: None
     """Called with the id and the entry of every object that has come in."""
     delta: Applying | None = None
     """A static delta, whose objects are awaited and not fetched."""

@@ -84,14 +84,14 @@ class Walk:
             below = self._accept(fetch.kind, fetch.object_id, data)
         except ExtError as error:
             raise blamed(self._transport.where(fetch.path), error) from None
-        self._note(fetch.object_id, data)
+        self._supply.note(fetch.object_id, Entry(data, None))
         self.fetched += 1
         self._progress.advance()
         self.want(below)
 
     def take_brought(self, object_id: bytes, data: bytes) -> None:
         """Take an object that the delta has brought and checked."""
-        self._note(object_id, data)
+        self._supply.note(object_id, Entry(data, None))
         for kind in self._awaited.pop(object_id, ()):
             self.left -= 1
             self.want(self._take_here(kind, object_id, data))
@@ -102,10 +102,6 @@ class Walk:
         for object_id, kinds in awaited.items():
             for kind in kinds:
                 self._fetch(kind, object_id)
-
-    def _note(self, object_id: bytes, data: bytes) -> None:
-        if self._supply.note is not None:
-            self._supply.note(object_id, Entry(data, None))
 
     def _fetch(self, kind: ObjectType, object_id: bytes) -> None:
         self._transport.start(MetadataFetch(kind, object_id, self._budget))
