@@ -19,7 +19,7 @@ from composefs_ostree.fetching.blame import STAGING
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.stage import IN_STAGING, Stager, check_space, copy_range, create_staged, write_all
-from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
+from composefs_ostree.formats.fileheader import regular_head, symlink_head, with_size
 from composefs_ostree.formats.objects import make_xattrs
 
 TYPE_CHECKING = False
@@ -86,10 +86,9 @@ class Maker(Jobs):
     def _make(self, job: bytes, inode: Inode, staged: str) -> MadeRow:
         meta = inode.meta
         if stat.S_ISLNK(meta.mode):
-            head = make_head(0, meta.uid, meta.gid, meta.mode, inode.target, make_xattrs(meta.xattrs))
-            parse_head(head)
+            head, hashed = symlink_head(meta.uid, meta.gid, meta.mode, inode.target, make_xattrs(meta.xattrs))
             _check_target(inode.target)
-            return job, head, 0, None, sha256(checksum_header(head)).digest(), None
+            return job, head, 0, None, sha256(hashed).digest(), None
         size = inode.size
         sizeless, hashed = _head(meta)
         head = with_size(sizeless, size)

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.fetching.stage import check_space, create_staged, write_all
-from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
+from composefs_ostree.formats.fileheader import regular_head, symlink_head, with_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ class Heads:
         """Return the row of a symlink; raise FormatError or CorruptError."""
         if len(target) > _MAX_TARGET:
             raise FormatError(f"a symlink has a target of {len(target)} bytes")
-        head = make_head(0, *self._mode(mode), bytes(target), self._attributes(xattrs))
-        parse_head(head)
-        _check(file_id, sha256(checksum_header(head)).digest())
+        head, hashed = symlink_head(*self._mode(mode), bytes(target), self._attributes(xattrs))
+        _check(file_id, sha256(hashed).digest())
         return file_id, head, 0, None
 
     def _attributes(self, xattrs: int) -> bytes:

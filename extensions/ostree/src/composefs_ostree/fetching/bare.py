@@ -29,7 +29,7 @@ from hashlib import sha256
 from composefs_ext.errors import CorruptError
 from composefs_ext.files import attribute_names, open_regular, read_regular
 from composefs_ostree.fetching.stage import Stager
-from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
+from composefs_ostree.formats.fileheader import regular_head, symlink_head, with_size
 from composefs_ostree.formats.objects import MAX_XATTRS, make_xattrs
 
 TYPE_CHECKING = False
@@ -96,9 +96,8 @@ class BareReader:
         return status.st_uid, status.st_gid, xattrs
 
     def _target(self, file_id: bytes, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> Row:
-        head = make_head(0, uid, gid, mode, target, xattrs)
-        parse_head(head)
-        self._check(file_id, sha256(checksum_header(head)).digest())
+        head, hashed = symlink_head(uid, gid, mode, target, xattrs)
+        self._check(file_id, sha256(hashed).digest())
         return file_id, head, 0, None
 
     def _regular(self, file_id: bytes, path: str, fd: int, staged: str) -> Row:

@@ -35,6 +35,7 @@ __all__ = [
     "make_head",
     "parse_head",
     "regular_head",
+    "symlink_head",
     "with_size",
 ]
 
@@ -95,7 +96,15 @@ def regular_head(uid: int, gid: int, mode: int, xattrs: bytes) -> tuple[bytes, b
 
     Files have few heads apart from sizes, and making one takes as long as hashing 2 kB: keep it, for :func:`with_size`.
     """
-    head = make_head(0, uid, gid, mode, b"", xattrs)
+    return _checked(make_head(0, uid, gid, mode, b"", xattrs))
+
+
+def symlink_head(uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> tuple[bytes, bytes]:
+    """Return the head of a symlink, and what its id hashes; raise FormatError."""
+    return _checked(make_head(0, uid, gid, mode, target, xattrs))
+
+
+def _checked(head: bytes) -> tuple[bytes, bytes]:
     parse_head(head)
     return head, checksum_header(head)
 
