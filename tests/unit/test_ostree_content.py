@@ -23,7 +23,7 @@ from composefs_ext.staging import Staging
 from composefs_ostree.fetching.blame import STAGING
 from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.fetching.local import ArchiveReader
-from composefs_ostree.fetching.stage import SmallContents, check_space
+from composefs_ostree.fetching.stage import SmallContents, check_space, stage_bytes
 from composefs_ostree.fetching.traffic import Traffic
 from composefs_ostree.fetching.transport import Fetch, is_page
 from composefs_ostree.formats import gvariant
@@ -289,11 +289,21 @@ def test_an_object_in_a_directory_is_no_symlink(tmp_path: Path) -> None:
         reader.read(file_id, str(tmp_path / "staged"))
 
 
-def test_a_file_system_that_counts_no_blocks_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    for blocks, error in ((0, None), (1, NoSpaceError)):
-        monkeypatch.setattr(os, "fstatvfs", lambda _, blocks=blocks: Mock(f_bfree=0, f_frsize=4096, f_blocks=blocks))
-        with pytest.raises(error) if error is not None else nullcontext():
-            check_space(0, 1)
+@pytest.mark.parametrize(("blocks", "size", "error"), [(0, 8193, None), (5, 8193, NoSpaceError), (5, 8192, None)])
+def test_a_file_that_fits_is_as_large_as_what_is_free_unless_no_blocks_are_counted(
+    monkeypatch: pytest.MonkeyPatch, blocks: int, size: int, error: type[ExtError] | None
+) -> None:
+    free = Mock(f_bfree=2, f_bavail=1, f_frsize=4096, f_bsize=1 << 20, f_blocks=blocks)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: free)
+    with pytest.raises(error, match="8193 bytes, and 8192 are free") if error is not None else nullcontext():
+        check_space(0, size)
+
+
+def test_nothing_is_staged_over_what_is_there(tmp_path: Path) -> None:
+    stage_bytes(b"first", f"{tmp_path}/staged")
+    with pytest.raises(FileExistsError):
+        stage_bytes(b"no", f"{tmp_path}/staged")
+    assert (tmp_path / "staged").read_bytes() == b"first"
 
 
 def test_bytes_that_were_told_are_not_told_again() -> None:

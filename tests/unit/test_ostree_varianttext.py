@@ -30,3 +30,18 @@ def test_values_of_one_array_settle_each_others_types() -> None:
     assert parse_text("[(1, []), (2.5, ['a'])]") == Variant("a(das)", [(1.0, []), (2.5, ["a"])])
     assert parse_text("[{1, 'x'}, {uint16 2, 'y'}]") == Variant("a{qs}", {1: "x", 2: "y"})
     assert parse_text("[1, nothing, just just 2]") == Variant("ammi", [((1,),), None, ((2,),)])
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [("[", "]"), ("(", ",)"), ("<", ">"), ("just ", ""), ("int32 ", ""), ("@i ", ""), ("{1: ", "}"), ("{1, ", "}")],
+)
+def test_values_are_nested_as_deep_as_that_and_no_deeper(before: str, behind: str) -> None:
+    assert parse_text(before * 32 + "1" + behind * 32)
+    with pytest.raises(FormatError, match="nested too deep"):
+        parse_text(before * 33 + "1" + behind * 33)
+
+
+def test_keys_are_nested_no_deeper_either() -> None:
+    with pytest.raises(FormatError, match="nested too deep"):
+        parse_text("{" * 33 + "1: 1" + "}" * 33)

@@ -121,7 +121,7 @@ def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(
     for file_id, error in ((good, CorruptError), (bytes(32), NotFoundError)):
         worker = Worker(0, archive(tmp_path), str(tmp_path), [])
         try:
-            worker.deal([file_id, other])
+            worker.deal([file_id, other, b"\xff" * 32])  # of two that fail, the first is told
             assert [row[0] for row in collect(worker)] == [other]
             assert isinstance(worker.failure, error)
             assert file_id.hex()[2:] in worker.failure.message
