@@ -199,6 +199,7 @@ def test_without_delta(source: Source, server: Server, tmp_path: Path) -> None:
     assert pulled["delta_parts"] == 0
     assert server.count("/deltas/*") == 0
     assert (pulled["image"], pulled["verity"]) == direct(source, tmp_path / "direct")
+    assert Target(tmp_path / "near").json("pull-local", source.repo, BRANCH)["delta_parts"] == 0
 
 
 def test_a_scratch_delta_is_not_used_over_something(source: Source, server: Server, tmp_path: Path) -> None:

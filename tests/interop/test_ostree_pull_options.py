@@ -127,10 +127,14 @@ def test_parents_are_named_as_in_ostree(tmp_path: Path, source: Source, target: 
 
 
 def test_all_refs_of_a_directory(source: Source, target: Target) -> None:
-    target.ostree("pull-local", source.path)
-    assert refs_of(target) == {REF: source.history[-1], "os/testing": source.other}
+    names = [*"zywxvuts", REF, "os/testing"]  # made in no order, told in that of their names
+    for name in names[:8]:
+        source.ostree("refs", f"--create={name}", REF)
+    pulled = target.json("pull-local", source.path, "--disable-verify-bindings")["pulled"]
+    assert [row["ref"] for row in pulled] == sorted(names)
+    assert refs_of(target) == {**dict.fromkeys(names, source.history[-1]), "os/testing": source.other}
     refused = target.ostree("pull", f"file://{source.path}", status=2)
-    assert "nothing to pull" in refused.stderr
+    assert "nothing to pull (name a ref or a commit; cfsctl ostree list-refs lists them)" in refused.stderr
 
 
 def test_a_mirror_has_no_refs_but_those_of_collections(tmp_path: Path, target: Target) -> None:
@@ -542,6 +546,8 @@ def test_refs_of_a_remote(tmp_path: Path, source: Source, target: Target) -> Non
         assert target.json("pull", f"o:{REF}")["ref"] == f"o:{REF}"
         assert {f"o:{name}": commit_id for name, commit_id in theirs.refs().items()} == refs_of(target)
         assert target.json("pull", "o", REF, "o:os/testing")["pulled"][1]["ref"] == "o:os/testing"
+        pulled = target.json("pull", "o:os/testing", REF)["pulled"]
+        assert [row["ref"] for row in pulled] == ["o:os/testing", f"o:{REF}"]
         assert target.ostree("dump", f"o:{REF}").stdout
         # Away from the server, from a copy: the same remote.
         done = target.json("pull-local", source.path, "--remote=o", REF)

@@ -294,7 +294,7 @@ def test_the_branches_of_a_remote_are_what_a_pull_means(tmp_path: Path, target: 
         assert target.json("pull", "o:a")["files_fetched"] == 0
         assert server.count("*.filez") == server.count("*.commit") == 0
         remote(target, server.url)
-        assert "nothing to pull" in target.ostree("pull", "o", status=2).stderr
+        assert "; cfsctl ostree remote refs o lists them)" in target.ostree("pull", "o", status=2).stderr
         assert run("ostree", "pull", f"--repo={theirs}", "x:o", status=None).returncode != 0
     remote(target, "http://127.0.0.1:1")
     with serve(repo) as server:
