@@ -32,7 +32,6 @@ repositories, with ``:`` between them."""
 
 _DEFAULT_SEARCH_PATH = "/etc/ostree/remotes.d:/ostree/repo"
 _MAX_FILE = 4 << 20
-_MAX_FILES = 1000
 _HERE = "the composefs repository"
 
 
@@ -85,7 +84,7 @@ def machine_remotes() -> list[Remote]:
             names = sorted(name for name in os.listdir(place) if name.endswith(".conf"))
         except (FileNotFoundError, NotADirectoryError):
             continue
-        for name in names[:_MAX_FILES]:
+        for name in names:
             remotes += _read(f"{place}/{name}", None)
     return remotes
 
