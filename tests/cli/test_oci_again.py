@@ -120,6 +120,9 @@ def test_the_platform_of_an_index(tmp_path: Path, repo: Path) -> None:
         assert (words in told) if words else not told
     table = [line.split() for line in cfsctl("--repo", repo, "oci", "images").stdout.splitlines()]
     assert table[1] == ["app:arm64", each["arm64"]["digest"][7:19], "arm64", "1", "0"]
+    layout.add(referring(layout, each["s390x"], b"of no platform\n"), "note")
+    note = f"oci:{layout.write(tmp_path / 'layout')}:note"
+    assert cfsctl("--repo", repo, "oci", "pull", note, "note", "--platform=linux/s390x").stderr == ""
 
 
 def test_a_platform_that_an_index_spells_in_its_own_way(tmp_path: Path, repo: Path) -> None:
