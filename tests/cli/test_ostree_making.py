@@ -649,14 +649,14 @@ def test_a_branch_that_is_set_while_its_commit_is_made_stays_as_it_was_set(made:
 def test_what_bare_user_only_cannot_keep_is_seen_before_anything_is_made(
     target: Target, tmp_path: Path, mode: int
 ) -> None:
-    (tmp_path / "tree").mkdir()
-    for name in ("a", "b"):
+    (tmp_path / "tree/d").mkdir(parents=True)
+    for name in ("a", "d/b"):
         (tmp_path / "tree" / name).write_text(name)
-    (tmp_path / "tree/b").chmod(mode)
+    (tmp_path / "tree/d/b").chmod(mode)
     options = ("--owner-uid=0", "--owner-gid=0", "--no-xattrs")
     target.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}", *options)
     told = target.ostree("export", "main", tmp_path / "out", "--mode=bare-user-only", status=9).stderr
-    assert "b: bare-user-only keeps neither owners nor attributes nor modes beyond 0775" in told
+    assert ": /d/b: bare-user-only keeps neither owners nor attributes nor modes beyond 0775" in told
     assert not (tmp_path / "out").exists()
 
 

@@ -93,7 +93,7 @@ class _Check:
             if problem is None:
                 self._good.add((file_id, entry.content))
             else:
-                self.errors.append(f"commit {commit_id}: {_path_of(tree, file_id)} (file {file_id.hex()}): {problem}")
+                self.errors.append(f"commit {commit_id}: {tree.path_of(file_id)} (file {file_id.hex()}): {problem}")
 
     def _check_file(self, row: tuple[bytes, Entry]) -> str | None:
         file_id, (data, content) = row
@@ -119,20 +119,3 @@ class _Check:
             raise NotFoundError("its stream names no image")
         if not is_image_of(self._core, tree, image):
             self.errors.append(f"commit {commit_id}: the image {image} is not that of its tree")
-
-
-def _path_of(tree: Tree, file_id: bytes) -> str:
-    """Return the first path of a file."""
-    pending = [("", tree.commit.root_tree)]
-    seen = set()
-    while pending:
-        path, tree_id = pending.pop()
-        if tree_id in seen:
-            continue
-        seen.add(tree_id)
-        listing = tree.trees[tree_id]
-        for name, each in listing.files:
-            if each == file_id:
-                return ascii(f"{path}/{name.decode()}")[1:-1]
-        pending += [(f"{path}/{name.decode()}", subtree) for name, subtree, _ in listing.directories]
-    return "?"

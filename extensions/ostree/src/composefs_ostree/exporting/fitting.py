@@ -18,21 +18,20 @@ _USER_MODES = 0o775
 
 
 def require_fit(tree: Tree, mode: str) -> None:
-    """Raise UnsupportedError, with the name of the first such file, for a tree of which the mode loses something."""
+    """Raise UnsupportedError, with the path of such a file, for a tree of which the mode loses something."""
     if mode not in _LOST:
         return
     lost, hint = _LOST[mode]
     sound: set[bytes] = set()
     for listing in tree.trees.values():
-        for name, file_id in listing.files:
+        for _, file_id in listing.files:
             data = tree.files[file_id].data
             end = head_size(data)
             kind = data[:8] + data[16:end]  # all but the size: most files have few heads
             if kind in sound:
                 continue
             if (what := lost(parse_head(data[:end]))) is not None:
-                shown = name.decode("utf-8", "backslashreplace")
-                raise UnsupportedError.at(shown, what, hint=hint)
+                raise UnsupportedError.at(tree.path_of(file_id), what, hint=hint)
             sound.add(kind)
 
 

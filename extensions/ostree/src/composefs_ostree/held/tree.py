@@ -30,6 +30,22 @@ class Tree(NamedTuple):
             return self
         return self._replace(commit=self.commit._replace(root_tree=excerpt.root), trees={**self.trees, **excerpt.trees})
 
+    def path_of(self, file_id: bytes) -> str:
+        """Return the first path of a file, for people: what is not ASCII is escaped."""
+        pending = [("", self.commit.root_tree)]
+        seen = set()
+        while pending:
+            path, tree_id = pending.pop()
+            if tree_id in seen:
+                continue
+            seen.add(tree_id)
+            listing = self.trees[tree_id]
+            for name, each in listing.files:
+                if each == file_id:
+                    return ascii(f"{path}/{name.decode()}")[1:-1]
+            pending += [(f"{path}/{name.decode()}", subtree) for name, subtree, _ in listing.directories]
+        return "?"
+
 
 def load_commit(stream: CommitStream) -> Commit:
     """Take the commit object out of its stream; raise CorruptError or FormatError."""
