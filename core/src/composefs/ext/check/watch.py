@@ -34,7 +34,6 @@ _LINES_SHOWN = 6
 _REFUSAL_SHOWN = 2
 _LINES_KEPT = 400
 _SHOWN = 400
-_EVENTS = ("log", "output", "progress")
 
 
 class _Unanswered(NamedTuple):
@@ -182,10 +181,10 @@ class Watch:
             self.find(6, f"{method} was called before initialize was answered")
         elif "id" not in message:
             self.tried.add(11)
-            if method in CALLS and method not in _EVENTS:
-                self.find(11, f"{method} was sent without an id")
-            elif method not in CALLS:
+            if method not in CALLS:
                 self._unanswerable = method
+            elif not CALLS[method].notification:
+                self.find(11, f"{method} was sent without an id")
         elif type(number) is not int:
             self.find(6, f"the id of a call of {method} is not an integer")
         elif number in self._open:
