@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.tuples import NamedTuple
+from composefs_oci.names import CONFIG_REF
 from composefs_oci.variants import BOOT_PREFIX
 
 TYPE_CHECKING = False
@@ -35,7 +36,7 @@ def config_refs(layers: Mapping[str, str], images: Mapping[str, str]) -> list[tu
 
 def manifest_refs(config: str, config_id: str, layers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return what a manifest's stream names: the config, and the layers in their order."""
-    return [(f"config:{config}", config_id), *layers.items()]
+    return [(CONFIG_REF + config, config_id), *layers.items()]
 
 
 def put_document(

@@ -14,6 +14,7 @@ from composefs_oci.formats.digest import ALGORITHMS, digest_of, is_beginning, is
 from composefs_oci.formats.json_document import MAX_DOCUMENT
 from composefs_oci.names import (
     CONFIG,
+    CONFIG_REF,
     IMAGE_PREFIX,
     MANIFEST,
     TAG_REFS,
@@ -44,7 +45,6 @@ __all__ = [
     "whole_digest",
 ]
 
-_CONFIG_REF = "config:"
 _REMEDY = "run cfsctl oci fsck, and cfsctl oci pull --repair to fetch again what is damaged"
 
 
@@ -178,12 +178,12 @@ def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, sour
     """
     name = manifest_stream(digest)
     stream = _open(core, digest, name, MANIFEST, stream_id, source)
-    configs = {ref: each for ref, each in stream.named_refs if ref.startswith(_CONFIG_REF)}
+    configs = {ref: each for ref, each in stream.named_refs if ref.startswith(CONFIG_REF)}
     if len(configs) != 1:
         raise CorruptError(f"{name} names {len(configs)} configs, not one", hint=_REMEDY, subject=name)
     [(config, config_id)] = configs.items()
     layers = {ref: each for ref, each in stream.named_refs if is_digest(ref)}
-    return HeldManifest(digest, stream.id, config.removeprefix(_CONFIG_REF), config_id, layers)
+    return HeldManifest(digest, stream.id, config.removeprefix(CONFIG_REF), config_id, layers)
 
 
 def open_config(core: Core, digest: str, stream_id: str | None = None) -> HeldConfig:

@@ -12,6 +12,7 @@ from composefs_oci.formats.digest import is_digest
 __all__ = [
     "BLOB",
     "CONFIG",
+    "CONFIG_REF",
     "IMAGE_PREFIX",
     "LAYER",
     "MANIFEST",
@@ -32,6 +33,8 @@ LAYER = "726579616c69636f"
 BLOB = "626f6c625f69636f"
 """Content types: ``ocimanif``, ``ociconfg``, ``ocilayer`` and ``oci_blob`` as little-endian numbers."""
 
+CONFIG_REF = "config:"
+"""How the named reference of a manifest's stream begins that leads to the config; behind it stands its digest."""
 IMAGE_PREFIX = "composefs.image"
 """How the named references of a config's stream begin that keep images."""
 
