@@ -26,6 +26,8 @@ __all__ = ["BootEntry", "add_options", "check_unified", "find_entry", "open_file
 
 _ENTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,200}")
 _FILE_KEYS = ("linux", "initrd", "efi")
+_KARGS = ("composefs=", "composefs.digest=")
+"""How the kernel arguments begin that name an image (docs/formats/boot.md)."""
 _MODULES = "usr/lib/modules"
 _MAX_ENTRY = 64 << 10
 _PIECE = 1 << 20
@@ -190,7 +192,7 @@ def add_options(lines: list[str], words: list[str]) -> None:
     for line in lines:
         key, value = _split(line)
         if key == "options":
-            kept = [word for word in value.split() if not word.startswith(("composefs=", "composefs.digest="))]
+            kept = [word for word in value.split() if not word.startswith(_KARGS)]
             kept += added
             added = []
             if not kept:  # GRUB stops reading at a line without a value
@@ -215,7 +217,7 @@ def check_unified(core: Core, entry: BootEntry, karg: str, arguments: list[str])
     [node] = entry.files.values()
     with open_file(core, node) as file:
         words = command_line(file, entry.name).split()
-    named = [word for word in words if word.startswith(("composefs=", "composefs.digest="))]
+    named = [word for word in words if word.startswith(_KARGS)]
     if karg.replace("?", "") not in [word.replace("?", "") for word in named]:
         raise CorruptError(
             f"the unified kernel image {entry.name} boots {' '.join(named) or 'no composefs image'}, not {karg}",
