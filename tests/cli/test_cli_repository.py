@@ -16,6 +16,7 @@ from composefs.repository import Repository
 from composefs.repository.publication import Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, run, the_error, wait_until_open
+from support.mounts import mounted
 from support.ostree_pull import LIBEXEC
 
 SHA256_DIGITS = 64
@@ -86,6 +87,20 @@ class TestInit:
         (repo / "images/refs").chmod(0o555)
         run(*user, "ref", "remove", "--image", "a/x")
         assert os.listdir(repo / "images/refs/a") == []
+
+    @pytest.mark.root
+    def test_refs_on_a_file_system_that_is_read_only(self, tmp_path: Path) -> None:
+        """A mount of its own, or all of it remounted since the repository was opened."""
+        repo = tmp_path / "repo"
+        (tmp_path / "tree").mkdir()
+        cfsctl("init", "--insecure", repo)
+        image = ["--repo", repo, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree"]
+        cfsctl(*image, "os/x")
+        refs = repo / "images/refs/os"
+        with mounted(refs, "--bind", "-o", "ro", str(refs)):
+            told = the_error(*image, "os/y", status=7)
+        remedy = "(remount its file system writable, or name another repository with --repo)"
+        assert told == f"cfsctl: publishing images/refs/os in {repo}: Read-only file system {remedy}\n"
 
     @pytest.mark.root
     def test_a_umask_keeps_nobody_from_their_own_files(self, tmp_path: Path, environment: Path) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "open_or_make_directory",
     "opened",
     "random_name",
+    "refusal_to_write",
     "remove_tree",
     "sync_directory",
     "sync_file_system",
@@ -37,6 +38,7 @@ __all__ = [
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_AT_EACCESS = 0x200
 _SWEEP_SECONDS = 60.0  # how long a sweeper may take to remove one leftover that it locked
 
 
@@ -47,6 +49,23 @@ def absolute(path: str | os.PathLike[str]) -> str:
         end = len(parts) - parts[::-1].index("..")
         path = os.path.join(os.path.realpath("/".join(parts[:end])), *parts[end:])
     return os.path.abspath(path)
+
+
+def refusal_to_write(name: str, at: int) -> OSError | None:
+    """Return why nothing can be made in a directory, or None if it can: the system's reason.
+
+    That tells what has the right owner and mode: a read-only mount or snapshot of btrfs, an immutable directory.
+    """
+    wanted = os.W_OK | os.X_OK
+    if os.access(name, wanted, dir_fd=at, effective_ids=True):
+        return None
+    from composefs.linux.libc import checked, libc  # os.access keeps the reason to itself
+
+    try:
+        checked(libc.faccessat(at, name.encode(), wanted, _AT_EACCESS))
+    except OSError as error:
+        return error
+    return OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def open_directory(name: str, at: int) -> int:

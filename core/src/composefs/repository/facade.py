@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, ReadOnlyError, UnsupportedError
 from composefs.linux.closing import Closing
-from composefs.linux.files import absolute
+from composefs.linux.files import absolute, refusal_to_write
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.setup import init
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from composefs.repository.streams import Streams
 
 __all__ = ["Repository"]
-
-_AT_EACCESS = 0x200
 
 
 class Repository(Closing):
@@ -189,23 +187,11 @@ def _require_write_access(root: int, path: str, state: metafile.State) -> None:
             continue
         if not stat.S_ISDIR(mode):
             raise no_directory(f"{path}/{name}")
-        if not os.access(name, os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
-            raise _refused(name, root, path)
+        if (reason := refusal_to_write(name, root)) is not None:
+            raise _refused(os.path.normpath(os.path.join(path, name)), path, reason)
 
 
-def _refused(name: str, root: int, path: str) -> ReadOnlyError:
-    """Return the error for a directory of the repository that may not be written, with the system's reason.
-
-    That tells what has the right owner and mode: a read-only snapshot of btrfs, an immutable directory.
-    """
-    from composefs.linux.libc import checked, libc  # os.access keeps the reason to itself
-
-    where = os.path.normpath(os.path.join(path, name))
-    reason = OSError(errno.EACCES, where)
-    try:
-        checked(libc.faccessat(root, name.encode(), os.W_OK | os.X_OK, _AT_EACCESS))
-    except OSError as error:
-        reason = error
+def _refused(where: str, path: str, reason: OSError) -> ReadOnlyError:
     if reason.errno == errno.EROFS:
         return ReadOnlyError(f"{where} is on a read-only file system", subject=path, hint=WRITABLE)
     hint = from_os_error(reason, where).hint

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import open_directory, sync_directory
+from composefs.linux.files import open_directory, refusal_to_write, sync_directory
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
 from composefs.repository.links import make_directories, make_room, open_refs, point
@@ -122,12 +122,12 @@ class Publisher:
     def _refs_below(self, directory: str, parents: Sequence[str], *, to_write: bool) -> Iterator[int]:
         """Open a directory of refs, made where it is missing.
 
-        Raises PermissionDeniedError, which names it, if it is ``to_write`` and we may not.
+        Raises the system's reason, and names it, if it is ``to_write`` and we may not.
         """
         where = "/".join([directory, "refs", *parents])
         with self._store.doing(f"publishing {where}"):
             fd = make_directories(["refs", *parents], self._store.directory(directory), where)
         with Descriptor(fd):
-            if to_write and not os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
-                raise self._store.failed(PermissionError(errno.EACCES, ""), f"publishing {where}")
+            if to_write and (reason := refusal_to_write(".", fd)) is not None:
+                raise self._store.failed(reason, f"publishing {where}")
             yield fd
