@@ -39,7 +39,8 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
     """Remove the objects, streams and images that no ref keeps (elsewhere: prune).
 
     Nobody else may use the repository meanwhile.  If a stream or image that a ref needs is missing or damaged, it is
-    named and nothing is removed.
+    named and nothing is removed.  A mount keeps nothing: an image that is mounted loses its files unless a ref, or
+    --root, keeps it.
 
     With `cfsctl -v gc` all that goes is listed: names of streams and images, and each object with its size.  Sizes are
     in bytes, but on a terminal in the unit that suits.
