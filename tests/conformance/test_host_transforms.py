@@ -12,6 +12,7 @@ import pytest
 
 from composefs.digest import SHA256
 from composefs.fsverity import digest_bytes
+from support.calls import call
 from support.commands import cfsctl
 from support.hosting import Host
 from support.vectors import DATA
@@ -47,10 +48,6 @@ DUMP = "".join(
         line("/usr", "40700", "-", 0, "-", "user.a=1", "trusted.b=2"),
     ]
 )
-
-
-def call(method: str, **params: Any) -> list[Any]:
-    return ["call", method, params]
 
 
 def stored(*contents: bytes) -> list[list[Any]]:

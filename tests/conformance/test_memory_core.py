@@ -16,12 +16,10 @@ import pytest
 
 from composefs_ext.protocol import RANGE_BYTES
 from composefs_ext.testing import MemoryCore
+from support.calls import KIND, NOWHERE, ROOT, call
 from support.hosting import HERE, Host
 
 BAD = HERE / "extensions/bad"
-KIND = "0123456789abcdef"
-NOWHERE = "ab" * 32
-ROOT = "/ 4096 40755 2 0 0 0 0.0 - - -\n"
 FILE = "/file 5 100644 1 0 0 0 0.0 {} - {}\n"
 
 Do = Callable[..., list[Any]]
@@ -40,10 +38,6 @@ def do(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monke
         return answers
 
     return do
-
-
-def call(method: str, **params: Any) -> list[Any]:
-    return ["call", method, params]
 
 
 def ranges(*rows: dict[str, Any]) -> list[Any]:

@@ -20,7 +20,7 @@ from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream.frame import compressor
 from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE, MAX_REFERENCES
-from support.commands import CFSCTL, cfsctl, limit_memory
+from support.commands import CFSCTL, cfsctl, limit_memory, one_line
 from support.images import Patch, make_image
 from support.mounts import mounted
 from support.nested import nest
@@ -35,14 +35,6 @@ from support.splitstreams import stream_of
 @pytest.fixture
 def populated(tmp_path: Path) -> Populated:
     return populate(tmp_path / "repo")
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The only line of an error."""
-    assert done.stdout == ""
-    assert done.stderr.startswith("cfsctl: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
 
 
 def as_symlink(path: Path) -> None:

@@ -40,7 +40,11 @@ def cfsctl(*arguments: str | Path, **options: Any) -> subprocess.CompletedProces
 
 def the_error(*arguments: str | Path, status: int, **options: Any) -> str:
     """Run cfsctl, which must fail with this status, say nothing on standard output and one line about why."""
-    done = cfsctl(*arguments, status=status, **options)
+    return one_line(cfsctl(*arguments, status=status, **options))
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the line that cfsctl has said about why it failed; it may have said nothing else."""
     assert done.stdout == ""
     assert done.stderr.startswith("cfsctl: ")
     assert done.stderr.count("\n") == 1, done.stderr
