@@ -25,6 +25,11 @@ INTRODUCTION = """# Commands
 For those who type commands: each one with all that it takes, as `cfsctl COMMAND --help` shows it.
 [Global options](#cfsctl) come before the command. Exit statuses are listed in [protocol.md](protocol.md#errors).
 `make docs` writes this page from the commands themselves.
+
+With `--progress json` standard error has a JSON object a line: `{"event": "progress", "id", "kind", "done", "total",
+"unit", "label"}`, as [the protocol](protocol.md#progress) has them and without what is not known, and for warnings
+`{"event": "log", "level", "message"}`. The line that tells an error, `cfsctl: …`, and what an extension writes there
+itself stay text.
 """
 
 

@@ -172,7 +172,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),
     default="auto",
-    help="How progress is shown on standard error; auto: bars on a terminal.",
+    help="How progress is shown on standard error; auto: bars on a terminal; json: objects, one a line.",
 )
 @option("--ext-user", metavar="USER", help="Run extensions as this user instead of as root.")
 @option(
