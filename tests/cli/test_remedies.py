@@ -102,6 +102,18 @@ def test_an_ostree_repository_that_is_no_archive_on_the_web(target: Target, tmp_
     assert told.startswith(f"cfsctl: {server.url}/config: {what} (copy it there: ostree init --repo=A --mode=archive; ")
 
 
+@pytest.mark.parametrize("command", ["pull-local", "export"])
+def test_a_ref_of_a_directory_that_names_no_commit(target: Target, tmp_path: Path, command: str) -> None:
+    (tmp_path / "tree").mkdir()
+    commit(make_repo(tmp_path / "repo"), tmp_path / "tree")
+    target.ostree("pull-local", tmp_path / "repo")
+    ref = tmp_path / "repo/refs/heads" / BRANCH
+    ref.write_bytes(b"")  # as a power cut leaves it
+    words = (tmp_path / "repo", BRANCH) if command == "pull-local" else (BRANCH, tmp_path / "repo", "--reference=b")
+    told = the_error("--repo", target.path, "ostree", command, *words, status=5)
+    assert told.startswith(f"cfsctl: {ref} does not hold a commit id but '' (delete the ref there and set it again, ")
+
+
 @pytest.mark.parametrize(
     ("index", "what", "remedy"),
     [

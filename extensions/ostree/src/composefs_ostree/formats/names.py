@@ -147,7 +147,7 @@ def parse_checksum_line(data: bytes, where: str) -> bytes:
     if not is_commit_id(text):
         raise FormatError(
             f"{where} does not hold a commit id but {text[:80]!r}",
-            hint="check the URL: a server that answers every request with a page of its own does this",
+            hint="delete the ref there and set it again, or check the URL: a server may have one page for all",
             subject=where,
         )
     return bytes.fromhex(text)
