@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from support.commands import run
 from support.peers import require
-from support.server import reserved_port
+from support.server import listening_program, reserved_port
 
 _CONFIGURATION = """
 daemon off;
@@ -108,26 +107,24 @@ def nginx(
 ) -> Iterator[Nginx]:
     """Serve a directory while the block runs; ``clients`` must have a certificate."""
     home.mkdir()
-    with ExitStack() as stack:
-        port = stack.enter_context(reserved_port())
-        process = _start(home, root, port, settings, certificates, clients=clients)
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
-        _wait_for(port, process, home)
-        yield Nginx(f"{'https' if certificates else 'http'}://localhost:{port}", home)
+    with reserved_port() as port:
+        _configure(home, root, port, settings, certificates, clients=clients)
+        log = home / "error.log"
+        command = [require("nginx"), "-p", str(home), "-e", str(log), "-c", str(home / "nginx.conf")]
+        with listening_program(*command, port=port, log=log):
+            yield Nginx(f"{'https' if certificates else 'http'}://localhost:{port}", home)
 
 
-def _start(
+def _configure(
     home: Path, root: Path, port: int, settings: str, certificates: Certificates | None, *, clients: bool
-) -> subprocess.Popen[bytes]:
+) -> None:
     tls = ""
     if certificates is not None:
         tls = " ssl http2"
         settings += f"ssl_certificate {certificates.server[0]}; ssl_certificate_key {certificates.server[1]};"
         if clients:
             settings += f"ssl_client_certificate {certificates.ca}; ssl_verify_client on;"
-    configuration = home / "nginx.conf"
-    configuration.write_text(
+    (home / "nginx.conf").write_text(
         _CONFIGURATION.format(
             home=home,
             root=root.resolve(),
@@ -138,16 +135,3 @@ def _start(
             user="user root;" if os.geteuid() == 0 else "",
         )
     )
-    command = [require("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(configuration)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], home: Path) -> None:
-    while process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(f"nginx ended with status {process.returncode}: {(home / 'error.log').read_text()}")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +10,7 @@ from pathlib import Path
 
 from support.commands import run
 from support.peers import require
-from support.server import reserved_port
+from support.server import listening_program, reserved_port
 
 ELSEWHERE = "2001:db8::1"
 """An address of nobody (RFC 3849), by which a proxy may call the registry."""
@@ -38,10 +35,14 @@ def registry(directory: Path, *, login: bool = False, tls: bool = False) -> Iter
     """Run a registry that keeps its files in the directory while the block runs."""
     directory.mkdir(parents=True, exist_ok=True)
     with reserved_port() as port:
-        yield from _running(directory, f"127.0.0.1:{port}", login=login, tls=tls)
+        certs = _configure(directory, f"127.0.0.1:{port}", login=login, tls=tls)
+        command, log = [require("docker-registry"), "serve", str(directory / "config.yml")], directory / "log"
+        with listening_program(*command, port=port, log=log):
+            yield Registry(f"127.0.0.1:{port}", certs, log)
 
 
-def _running(directory: Path, host: str, *, login: bool, tls: bool) -> Iterator[Registry]:
+def _configure(directory: Path, host: str, *, login: bool, tls: bool) -> Path | None:
+    """Write the configuration and what it names; return the directory of the certificate, if there is one."""
     settings = [f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {directory}/data\nhttp:\n  addr: {host}\n"]
     certs = None
     if tls:
@@ -55,23 +56,7 @@ def _running(directory: Path, host: str, *, login: bool, tls: bool) -> Iterator[
         (directory / "htpasswd").write_text(lines)
         settings.append(f"auth:\n  htpasswd:\n    realm: here\n    path: {directory}/htpasswd\n")
     (directory / "config.yml").write_text("".join(settings))
-    log = directory / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [require("docker-registry"), "serve", str(directory / "config.yml")], stdout=out, stderr=out
-        )
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2]))).close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.02)
-        yield Registry(host, certs, log)
-    finally:
-        process.terminate()
-        process.wait()
+    return certs
 
 
 def certificate(directory: Path) -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import fnmatch
 import socket
 import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,6 +145,28 @@ def reserved_port() -> Iterator[int]:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
+
+
+@contextmanager
+def listening_program(*argv: str, port: int, log: Path) -> Iterator[None]:
+    """Run a program while the block runs, which begins when it listens on a port of the loopback interface.
+
+    What it writes is appended to ``log``.
+    """
+    with log.open("ab") as out:
+        process = subprocess.Popen(argv, stdout=out, stderr=out)
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class QuietHandler(BaseHTTPRequestHandler):
