@@ -25,11 +25,12 @@ class TestImages:
         assert json.loads(cfsctl("--repo", repo, "images", "--json").stdout) == {"images": []}
 
     def test_sorted_by_name(self, repo: Path, tree: Path) -> None:
-        ids = [cfsctl("--repo", repo, "create-image", tree, name).stdout.strip() for name in ("b", "team/50%off", "a")]
+        names = ["z", "b", "team/50%off", "a"]
+        ids = [cfsctl("--repo", repo, "create-image", tree, name).stdout.strip() for name in names]
         assert len(set(ids)) == 1
         digest = ids[0].removeprefix("sha256:")
         assert len(digest) == SHA256_DIGITS
-        names = ["a", "b", "team/50%off"]
+        names.sort()
         text = cfsctl("--repo", repo, "images", "--json").stdout
         assert json.loads(text) == {"images": [{"name": name, "digest": digest} for name in names]}
         rows = [line.split() for line in cfsctl("--repo", repo, "list-images").stdout.splitlines()]

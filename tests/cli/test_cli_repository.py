@@ -176,6 +176,11 @@ class TestInit:
         assert json.loads(cfsctl(*arguments).stdout) == expected
         assert json.loads(cfsctl(*arguments).stdout) == {**expected, "created": False}
 
+    def test_global_options_say_what_it_is_like(self, tmp_path: Path) -> None:
+        options = ("--insecure", "--hash=sha256", "--erofs-version=2")
+        made = json.loads(cfsctl(*options, "init", "--json", tmp_path / "repo").stdout)
+        assert (made["algorithm"], made["verity_required"], made["erofs_version"]) == ("fsverity-sha256-12", False, 2)
+
     def test_user_repository(self, environment: Path) -> None:
         hint = f"(make one with `cfsctl init {environment}/.var/lib/composefs`, or name another with --repo PATH)"
         assert hint in the_error("--user", "images", status=3)
@@ -281,7 +286,7 @@ class TestOpening:
         cfsctl("--repo", repo, "create-image", tree, "os")
         script = (
             'mount --bind "$2" "$2" && mount -o remount,ro,bind "$2" && '
-            '"$1" --repo "$2" images && exec "$1" --repo "$2" create-image "$3" again'
+            '"$1" --repo "$2" images && "$1" --repo "$2" gc -n && exec "$1" --repo "$2" create-image "$3" again'
         )
         done = subprocess.run(
             ["unshare", "-rm", "sh", "-c", script, "sh", CFSCTL, str(repo), str(tree)],
@@ -291,6 +296,7 @@ class TestOpening:
         )
         assert done.returncode == 7, done.stderr
         assert done.stdout.splitlines()[1].startswith("os")
+        assert done.stdout.endswith("Dry run (no files deleted):\nObjects: 0 removed (0 bytes)\n")
         assert str(repo) in done.stderr
         assert done.stderr.count("\n") == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from composefs.repository import Repository
+from composefs.repository.publication import Publication, StreamName
 from support.commands import CFSCTL, TIMEOUT, cfsctl, mkcomposefs, run
 from support.populated import Populated, populate
 from support.strace import read, recorder
@@ -50,6 +53,10 @@ def test_du(made: Populated) -> None:
     ]
     assert lines[3].startswith("all refs: 9 objects, ")
     assert lines[4].startswith("garbage: 2 objects, ")
+    (made.path / "streams/refs/oci/again").symlink_to("../../top")
+    sizes = [re.findall("([0-9]+) bytes", line) for line in cfsctl("--repo", made.path, "du").stdout.splitlines()[1:4]]
+    (together, _, _), _, (size, _, _) = sizes
+    assert sizes == [[together, "0", together], [together, "0", together], [size, size, "0"]]
     usage = json.loads(cfsctl("--repo", made.path, "du", "--json", "os/1").stdout)
     assert [holding["name"] for holding in usage["holdings"]] == ["images/refs/os/1"]
     for name in ("streams/refs/oci/team%2Fapp:1", "images/refs/os/1"):  # it takes the names that it prints
@@ -95,6 +102,18 @@ def test_copy(made: Populated, target: Path) -> None:
     assert again["images"] == [made.inner]
 
 
+def test_copy_replaces_what_was_asked_for_and_nothing_else(made: Populated, target: Path) -> None:
+    with Repository.open(made.path, writable=True) as repository:
+        repository.publish(Publication(streams=[StreamName("layer", made.layer)]))
+    cfsctl("--repo", target, "copy", "--from", made.path, "old")
+    with Repository.open(target, writable=True) as repository:
+        repository.publish(Publication(streams=[StreamName("layer", made.old), StreamName("top", made.old)]))
+    copied = ("--repo", target, "copy", "--from", made.path, "--json", "oci/team/app:1", "oci/team/app:1")
+    assert json.loads(cfsctl(*copied).stdout)["refs"] == ["streams/refs/oci/team%2Fapp:1"]
+    assert (target / "streams/top").samefile(target / "objects" / made.top[:2] / made.top[2:])
+    assert (target / "streams/layer").samefile(target / "objects" / made.old[:2] / made.old[2:])
+
+
 def test_copy_of_what_has_no_ref(made: Populated, target: Path) -> None:
     """By its own name it gets none either."""
     copied = json.loads(cfsctl("--repo", target, "copy", "--from", made.path, "--json", "old", made.inner).stdout)
@@ -136,7 +155,11 @@ def test_import_image_refuses_what_is_none(made: Populated) -> None:
     data[1024:1028] = b"none"  # the superblock's magic
     file = made.path.parent / "image"
     plain = bytes(1024) + made.object(made.inner).read_bytes()[1024:]  # EROFS as of others: the kernel would mount it
+    link = b"/ 0 40755 2 0 0 0 0.0 - - -\n/link 6 120777 1 0 0 0 0.0 target - -\n"
+    file.write_bytes(link)
+    mkcomposefs("--from-file", file, made.path.parent / "linked")
     for content, reason in (
+        ((made.path.parent / "linked").read_bytes().replace(b"target", b"tar\0et"), "the target of a symlink"),
         (b"no image", "malformed image"),
         (bytes(data), "malformed image"),
         (bytes(data[:4096]), "malformed image"),

@@ -195,8 +195,38 @@ def test_gc_is_the_remedy_of_damage_that_no_ref_meets(made: Populated) -> None:
     told = cfsctl("--repo", made.path, "fsck", status=1)
     assert f"affected images: 1\n  {made.alone}\nstatus: corrupted\n" in told.stdout
     assert told.stderr == "cfsctl: no ref needs what is bad: `cfsctl gc` removes it\n"
+    wrong = made.path / "images/refs/wrong"  # of which nobody but people know what it should name
+    wrong.symlink_to("../none")
+    assert cfsctl("--repo", made.path, "fsck", status=1).stderr == ""
+    wrong.unlink()
     cfsctl("--repo", made.path, "gc")
     assert cfsctl("--repo", made.path, "fsck").stderr == ""
+
+
+def test_what_was_made_wrong_is_not_mended_by_good_objects(made: Populated) -> None:
+    (made.path / "images" / made.garbage).symlink_to(f"../objects/{made.garbage[:2]}/{made.garbage[2:]}")
+    (made.path / "images/refs/wrong").symlink_to(f"../{made.garbage}")
+    told = cfsctl("--repo", made.path, "fsck", status=1)
+    assert "affected refs: 1\n  images/refs/wrong\n" in told.stdout
+    assert told.stderr == ""
+
+
+@pytest.mark.parametrize("command", [("fsck", "--repair"), ("copy", "os/1")], ids=" ".join)
+def test_a_source_in_which_garbage_is_collected_is_waited_for_when_told(
+    made: Populated, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    source = populate(tmp_path / "source")
+    made.object(made.files["one"]).unlink()
+    with Repository.open(source.path, exclusive=True):
+        assert "--wait SECONDS" in cfsctl("--repo", made.path, *command, "--from", source.path, status=4).stderr
+        waiting = subprocess.Popen(
+            [CFSCTL, "--repo", made.path, "--wait", str(TIMEOUT), *command, "--from", source.path],
+            stdout=subprocess.DEVNULL,
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+    assert waiting.wait(TIMEOUT) == 0
+    cfsctl("--repo", made.path, "fsck")
 
 
 def test_fsck_shows_progress(made: Populated) -> None:

@@ -88,6 +88,9 @@ def test_ls(repo: Path) -> None:
         "object": A,
     }
     assert evil["object"] is None
+    link = "/ 0 40755 2 0 0 0 0.0 - - -\n/l 3 120777 1 0 0 0 0.0 a\\nb - -\n"
+    cfsctl("--repo", repo, "create-image", "--from-dump", "-", "link", input=link)
+    assert cfsctl("--repo", repo, "ls", "-l", "link").stdout.endswith(" l -> a\\nb\n")
     assert evil["mtime"]["seconds"] == -5
     for path, names in (
         ("sym", "sym\n"),

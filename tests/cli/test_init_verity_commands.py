@@ -26,6 +26,9 @@ def test_ensure(made: Populated, tmp_path: Path) -> None:
     assert "--ensure" in cfsctl("init", *SHA256, made.path, status=4).stderr
     assert cfsctl("init", "--ensure", *SHA256, made.path).stdout == f"Upgraded legacy repository at {made.path}\n"
     assert json.loads((made.path / "meta.json").read_text())["erofs_formats"] == {"default": 2}
+    (made.path / "meta.json").unlink()
+    told = json.loads(cfsctl("init", "--ensure", *SHA256, "--json", made.path).stdout)
+    assert (told["created"], told["upgraded"], told["erofs_version"]) == (False, True, 2)
     cfsctl("--repo", made.path, "gc")
     told = json.loads(cfsctl("init", "--ensure", *SHA256, "--json", tmp_path / "new").stdout)
     assert (told["created"], told["upgraded"]) == (True, False)

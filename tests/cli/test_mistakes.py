@@ -92,6 +92,7 @@ MISTAKES = {
     "--repo repo ostree export x ''": (USAGE, "PATH': an empty path", "cfsctl ostree export --help"),
     "--repo repo ostree commit -b x --tree=dir=": (USAGE, "--tree': an empty path", "cfsctl ostree commit --help"),
     "--repo repo oci tag x ''": (USAGE, "NAME': an empty name", "cfsctl oci tag --help"),
+    "--repo repo dump-files refs/os/1 //": (USAGE, "invalid file name '//'", "give paths below the root"),
     "--repo repo ls refs/os/1 ''": (USAGE, "PATH]': an empty path", "cfsctl ls --help"),
     # Typing errors
     "image": (USAGE, "'image'", "did you mean 'images'?"),

@@ -54,7 +54,13 @@ def test_wherever_a_limit_of_open_files_is_met_it_is_told(target: Target) -> Non
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
-    "command", ["cfsctl --no-repo create-dumpfile --no-propagate-usr-to-root tree", "composefs-info dump image"]
+    "command",
+    [
+        "cfsctl --no-repo create-dumpfile --no-propagate-usr-to-root tree",
+        "cfsctl --repo repo cat os file",
+        "cfsctl --repo repo dump-files os dir",
+        "composefs-info dump image",
+    ],
 )
 def test_output_that_is_cut_off_is_an_error(tmp_path: Path, command: str, unbuffered: str) -> None:
     """Images of containers often have PYTHONUNBUFFERED set, so that what is logged comes at once."""
@@ -62,6 +68,14 @@ def test_output_that_is_cut_off_is_an_error(tmp_path: Path, command: str, unbuff
     for number in range(100):
         (tmp_path / f"tree/{number}").touch()
     mkcomposefs(tmp_path / "tree", tmp_path / "image")
+    cfsctl("init", "--insecure", tmp_path / "repo")
+    lines = [
+        "/ 0 40755 2 0 0 0 0.0 - - -",
+        f"/file 5000 100644 1 0 0 0 0.0 - {'x' * 5000} -",
+        "/dir 0 40755 2 0 0 0 0.0 - - -",
+    ]
+    lines += [f"/dir/{number} 0 100644 1 0 0 0 0.0 - - -" for number in range(200)]
+    cfsctl("--repo", tmp_path / "repo", "create-image", "--from-dump", "-", "os", input="\n".join(lines) + "\n")
     with (tmp_path / "output").open("wb") as output:
         done = subprocess.run(
             ["sh", "-c", f"exec {BIN}/{command}"],

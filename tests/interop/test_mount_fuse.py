@@ -178,6 +178,9 @@ def test_who_may_not_mount_erofs_gets_fuse(repository: Path, mountpoints: list[P
     done = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command, "sh", mountpoints[0])
     assert int(done.stdout) == len(CONTENT)
     assert "trying FUSE" in done.stderr
+    quietly = command.replace(" --repo", " -q --repo", 1)
+    done = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", quietly, "sh", mountpoints[0])
+    assert (int(done.stdout), done.stderr) == (len(CONTENT), "")
     refused = f'{CFSCTL} --repo {repository} mount --fuse no refs/it "$1"'
     done = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", refused, "sh", mountpoints[0], status=7)
     assert "run as root, or let `cfsctl mount` serve the image by FUSE" in done.stderr
