@@ -343,9 +343,13 @@ def test_what_only_the_check_of_images_can_find(tmp_path: Path, repo: Path) -> N
     assert "oci images: 1/2 ok" in done.stdout
     assert f"  - fsck: manifest-digest-mismatch: app: {first} has the digest {other['digest']}" in done.stdout
     assert "fsck: broken-symlink: streams/refs/oci/lost" in done.stdout
+    again = streams / "refs/oci/app2"
+    again.symlink_to((streams / "refs/oci/app").readlink())
     listed = cfsctl("--repo", repo, "oci", "images", "--json")
     assert [image["name"] for image in json.loads(listed.stdout)["images"]] == ["other"]
-    assert "left out app" in listed.stderr
+    assert "left out app: " in listed.stderr
+    assert "left out app2: " in listed.stderr
+    again.unlink()
     for stream, words in (
         (f"oci-config-{json.loads(layout.blobs[first])['config']['digest']}", "has the content type 67666e6f6369636f"),
         (f"oci-layer-{digest(SMALL)}", "has the content type 726579616c69636f"),

@@ -37,7 +37,7 @@ def _documents(core: Core, digest: str) -> _Documents:
 def images(_request: Request, core: Core) -> dict[str, Any]:
     """List the tags, and what each names."""
     referring = referrers_of(core)
-    known: dict[str, dict[str, Any] | None] = {}
+    known: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     for name, stream in held_tags(core):
         if stream not in known:
@@ -45,9 +45,9 @@ def images(_request: Request, core: Core) -> dict[str, Any]:
                 known[stream] = _facts(_documents(core, digest_of_stream(stream)))
             except ExtError as error:
                 core.log("warning", f"left out {name}: {error.message} (cfsctl oci fsck tells all that is wrong)")
-                known[stream] = None
-        if (facts := known[stream]) is not None:
-            rows.append({"name": name, **facts, "referrer_count": len(referring.get(facts["manifest_digest"], ()))})
+                continue
+        facts = known[stream]
+        rows.append({"name": name, **facts, "referrer_count": len(referring.get(facts["manifest_digest"], ()))})
     cells = [
         (
             row["name"],
