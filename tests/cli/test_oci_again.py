@@ -168,14 +168,14 @@ def test_an_image_of_docker_is_kept_as_oci(tmp_path: Path, repo: Path) -> None:
     assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
 
 
-def referring(layout: Layout, subject: dict[str, Any], content: bytes) -> dict[str, Any]:
-    """Add an artifact that refers to a manifest."""
+def referring(layout: Layout, subject: dict[str, Any], content: bytes, config: str = "") -> dict[str, Any]:
+    """Add an artifact that refers to a manifest; with the type of its ``config`` it says no other."""
     return layout.document(
         MANIFEST,
         {
             "mediaType": MANIFEST,
-            "artifactType": ARTIFACT,
-            "config": layout.blob("application/vnd.oci.empty.v1+json", b"{}"),
+            **({} if config else {"artifactType": ARTIFACT}),
+            "config": layout.blob(config or "application/vnd.oci.empty.v1+json", b"{}"),
             "layers": [layout.blob("text/plain; charset=utf-8", content)],  # as podman artifact add writes it
             "subject": {key: subject[key] for key in ("mediaType", "digest", "size")},
             "annotations": {"made.by": "a test"},
@@ -242,14 +242,15 @@ def test_a_damaged_artifact_is_left_out_of_what_refers_to_an_image(tmp_path: Pat
     layout = Layout()
     image = layout.image(tar(a=b"x" * 100))
     layout.add(image, "1")
-    artifacts = [referring(layout, image, content) for content in (b"good\n", b"bad\n")]
+    kind = "application/vnd.example.config"
+    artifacts = [referring(layout, image, b"good\n", kind), referring(layout, image, b"bad\n")]
     for each in artifacts:
         layout.add(each)
     pull(repo, f"oci:{layout.write(tmp_path / 'layout')}:1", "app", "--referrers")
     good, bad = [each["digest"] for each in artifacts]
     (repo / "streams" / f"oci-manifest-{bad}").resolve().unlink()
     done = cfsctl("--repo", repo, "oci", "referrers", "app")
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [good]
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [[good, kind]]
     assert f"left out {bad}: " in done.stderr
     assert "(cfsctl oci fsck tells all that is wrong)" in done.stderr
 

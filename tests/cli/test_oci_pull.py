@@ -56,6 +56,8 @@ def test_bootable_images(tmp_path: Path, row: dict[str, Any]) -> None:
     if how == "keep-user-xattrs":
         expected["composefs.image.boot.v1.xattrs=keep-user-xattrs"] = keep
     assert images == expected
+    shown = json.loads(cfsctl("--repo", repo, "oci", "inspect", "again").stdout)
+    assert (shown["composefs_erofs"], shown["composefs_boot_erofs"]) == (told[1]["plain"], told[1]["bootable"])
     # Two manifests have this config: one goes, and takes nothing of the other with it.
     cfsctl("--repo", repo, "oci", "untag", "os")
     cfsctl("--repo", repo, "gc")
