@@ -101,7 +101,7 @@ def dump(context: Context, params: Message) -> Message:
             return {"size": new.size}
     from composefs.erofs.reader import Lookup, read_tree
 
-    repository = context.source({})
+    repository = context.source({})  # the session's own, which it may lack
     rules = repository.images.rules
     with repository.images.load(_image(repository, params)) as image, context.staged.create(into) as new:
         if not paths:
@@ -114,8 +114,7 @@ def dump(context: Context, params: Message) -> Message:
 
 def objects(context: Context, params: Message) -> Message:
     """List the objects that an image refers to."""
-    repository = context.source({})
-    return context.lists.give(params, "ids", sorted(context.seen.objects_of(_image(repository, params))))
+    return context.lists.give(params, "ids", sorted(context.seen.objects_of(_image(context.repo, params))))
 
 
 def _image(repository: Repository, params: Message) -> str:
