@@ -164,13 +164,10 @@ def _inline(kind: str, text: str) -> bytes:
 
 def _system_keys(kind: str, which: str) -> Iterator[bytes]:
     """Yield the system's keys, ``trusted`` or ``revoked``.  A list that cannot be read is an error if it revokes."""
-    for directory in SYSTEM_DIRECTORIES:
-        for path in (f"{directory}/{which}.{kind}", f"{directory}/{which}.{kind}.d"):
-            if not os.path.lexists(path):
-                continue
-            for file in files_in(path):
-                try:
-                    yield from _keys_in(kind, read_keys(file), file)
-                except ExtError:
-                    if which == "revoked":
-                        raise
+    lists = [f"{directory}/{which}.{kind}{end}" for directory in SYSTEM_DIRECTORIES for end in ("", ".d")]
+    for file in (file for path in lists if os.path.lexists(path) for file in files_in(path)):
+        try:
+            yield from _keys_in(kind, read_keys(file), file)
+        except ExtError:
+            if which == "revoked":
+                raise
