@@ -30,14 +30,14 @@ def make_system(path: Path) -> Path:
     return path
 
 
-def make_repository(work: Path, repo: Path, branch: str = "demo/main") -> str:
-    """Make an ostree archive repository of such a system; return the id of its commit."""
+def make_repository(work: Path, repo: Path) -> str:
+    """Make an ostree archive repository of such a system, on the branch demo/main; return the id of its commit."""
     kept = work / "maker"
     cfsctl("init", "--insecure", kept)
     tree = make_system(work / "system")
-    cfsctl("--repo", kept, "ostree", "commit", f"--tree=dir={tree}", f"--branch={branch}", *OPTIONS)
-    cfsctl("--repo", kept, "ostree", "export", branch, repo)
-    return (repo / "refs/heads" / branch).read_text().strip()
+    cfsctl("--repo", kept, "ostree", "commit", f"--tree=dir={tree}", "--branch=demo/main", *OPTIONS)
+    cfsctl("--repo", kept, "ostree", "export", "demo/main", repo)
+    return (repo / "refs/heads/demo/main").read_text().strip()
 
 
 def odd_tree(path: Path) -> Path:

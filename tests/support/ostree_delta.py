@@ -41,13 +41,13 @@ def control(added: int, literal: int, seek: int) -> bytes:
     return b"".join(struct.pack("<Q", n if n >= 0 else -n | 1 << 63) for n in (added, literal, seek))
 
 
-def file_id(content: bytes, mode: tuple[int, int, int] = REGULAR, target: bytes = b"", xattrs: bytes = b"") -> bytes:
-    return sha256(checksum_header(make_head(len(content), *mode, target, xattrs)) + content).digest()
+def file_id(content: bytes, mode: tuple[int, int, int] = REGULAR, target: bytes = b"") -> bytes:
+    return sha256(checksum_header(make_head(len(content), *mode, target, b"")) + content).digest()
 
 
-def payload(blob: bytes, operations: bytes, modes: Sequence[tuple[int, int, int]] = (REGULAR, LINK)) -> bytes:
-    """The payload of a part: one empty set of attributes, a blob, operations."""
-    rows = [tuple(swap(field, 4) for field in mode) for mode in modes]
+def payload(blob: bytes, operations: bytes) -> bytes:
+    """The payload of a part: the modes REGULAR and LINK, one empty set of attributes, a blob, operations."""
+    rows = [tuple(swap(field, 4) for field in mode) for mode in (REGULAR, LINK)]
     return gvariant.encode("(a(uuu)aa(ayay)ayay)", (rows, [[]], blob, operations))
 
 
