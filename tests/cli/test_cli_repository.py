@@ -276,6 +276,18 @@ class TestOpening:
         assert "meta.json" in done.stderr
         assert done.stderr.count("\n") == 1
 
+    def test_what_meta_says_is_shown_as_text(self, repo: Path) -> None:
+        """A feature's name has what a terminal obeys, and half of a character, which cannot be written."""
+        (repo / "meta.json").unlink()
+        features = r'{"incompatible": ["\u001b[31mred\ud800\ude00\ud800"]}'
+        text = f'{{"version": 1, "algorithm": "fsverity-sha512-12", "features": {features}}}'
+        (repo / "meta.json").write_text(text)
+        told = "cfsctl: the repository uses unknown features: red\U00010200 (use a newer composefs)\n"
+        assert the_error("--repo", repo, "images", status=9) == told
+        debugging = cfsctl("-vv", "--repo", repo, "images", status=9).stderr
+        assert debugging.startswith(told + "Traceback")
+        assert "\x1b" not in debugging
+
     def test_no_repo(self, tree: Path) -> None:
         the_error("--no-repo", "images", status=2)
         the_error("--no-repo", "create-image", tree, status=2)

@@ -94,6 +94,7 @@ def test_unknown_members_are_ignored_and_features_may_be_absent() -> None:
         (changed(erofs_formats={"default": 1, "extra": 2}), FormatError),
         (changed(erofs_formats={"default": 1, "extra": ["2"]}), UnsupportedError),
         (changed(erofs_formats={"default": 1, "extra": [True]}), UnsupportedError),
+        (changed(erofs_formats={"default": 1, "extra": [2.0]}), UnsupportedError),
     ],
 )
 def test_what_is_refused(data: bytes, error: type[ComposefsError]) -> None:

@@ -111,6 +111,6 @@ def _formats(document: dict[str, Any], *, flagged: bool) -> tuple[int, tuple[int
     default = _member(formats, "default", int)
     extra = _member(formats, "extra", list) if "extra" in formats else []
     for number in (default, *extra):
-        if isinstance(number, bool) or number not in EROFS_FORMATS:
+        if type(number) is not int or number not in EROFS_FORMATS:  # True and 1.0 equal 1
             raise UnsupportedError(f"meta.json: unknown EROFS format {number!r}", hint="use a newer composefs")
     return default, tuple(extra)

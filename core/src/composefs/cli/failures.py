@@ -13,7 +13,7 @@ import click
 from composefs.cli import ctrl_c
 from composefs.cli.output import STDERR, say
 from composefs.cli.settings import may_color
-from composefs.cli.text import shortened
+from composefs.cli.text import printable, shortened
 from composefs.errors import (
     CancelledError,
     ComposefsError,
@@ -108,7 +108,7 @@ def report(failure: ComposefsError, context: click.Context | None) -> None:
     if verbosity >= 2:
         import traceback
 
-        lines += "".join(traceback.format_exception(failure)).splitlines()
+        lines.append(printable("".join(traceback.format_exception(failure)).rstrip()))
     colored = context.color if context else None
     if colored is None:
         colored = may_color() and os.isatty(STDERR)

@@ -17,6 +17,7 @@ _UNSAFE = re.compile(
     "|\x1b[ -/]*[0-~]?"  # every other escape
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
     "|[\udc80-\udc9f]"  # bytes that are not UTF-8, and control characters to a terminal that does not use it
+    "|[\ud800-\udc7f\udd00-\udfff]"  # halves of characters, which JSON can spell and nothing can write
     "|[\u202a-\u202e\u2066-\u2069]"  # bidirectional overrides and isolates
 )
 _UNSAFE_IN_JSON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
