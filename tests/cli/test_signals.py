@@ -150,6 +150,37 @@ from composefs.cli.start import main
 main()
 """
 
+_AT_ONCE = """
+import contextlib, os, signal, sys
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for each in ASKING:
+    signal.signal(each, signal.SIG_DFL)  # whoever has them ignored here
+from composefs.cli import main
+def send():
+    for each in ASKING:
+        os.kill(os.getpid(), each)
+def ask(_):
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    send()
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
+    finally:
+        send()
+        print("cleaned up", flush=True)
+main.root.invoke = ask
+sys.argv = ["cfsctl", "images"]
+from composefs.cli.start import main
+main()
+"""
+
+
+def test_several_at_once_leave_time_to_clean_up() -> None:
+    """As service managers send SIGTERM and SIGHUP to what is in a session that ends."""
+    argv = [sys.executable, "-c", _AT_ONCE]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (129, "cleaned up\n", "cfsctl: terminated\n")
+
+
 _IN_A_CALLBACK = """
 import os, signal, sys, weakref
 for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

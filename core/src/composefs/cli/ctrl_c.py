@@ -10,6 +10,7 @@ from __future__ import annotations
 # What the interpreter has loaded for itself; the module signal makes enumerations of it, which takes 1 ms.
 import _signal  # type: ignore[import-not-found]
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Terminated", "raise_interrupts", "restore_defaults"]
 
 _MOMENT = 0.01  # seconds
+_TOGETHER = 0.5
+"""Seconds: signals that come together are one request.  Whoever ends a session sends SIGTERM and SIGHUP at once, and
+the second, raised in what cleans up after the first, would be the end of that."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,17 +42,18 @@ def restore_defaults() -> None:
 def raise_interrupts() -> None:
     """Let the three signals raise KeyboardInterrupt or Terminated, of which none gets lost."""
     sys.unraisablehook = _raised_again
-    for number, handler in (
-        (_signal.SIGINT, _signal.default_int_handler),
-        (_signal.SIGTERM, _terminate),
-        (_signal.SIGHUP, _terminate),
-    ):
+    raised = -_TOGETHER
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        nonlocal raised
+        now = time.monotonic()
+        if now - raised >= _TOGETHER:
+            raised = now
+            raise KeyboardInterrupt if number == _signal.SIGINT else Terminated(number)
+
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         if _signal.getsignal(number) == _signal.SIG_DFL:
-            _signal.signal(number, handler)
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise Terminated(number)
+            _signal.signal(number, interrupt)
 
 
 def _raised_again(lost: sys.UnraisableHookArgs) -> None:

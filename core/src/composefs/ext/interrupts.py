@@ -1,7 +1,7 @@
 """Signals that ask a running command to stop, noticed without being raised inside somebody's half-done work.
 
 The first one is a request: the session tells the extension and lets it clean up.  The second kills the extension at
-once.  The third raises KeyboardInterrupt here, in case it is the core that hangs, or what the handler before raises.
+once.  The third does what it did before, in case it is the core that hangs, or raises KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Interrupts:
             self.kill()
         elif self.count > 2:
             before = self._handlers[number]
-            if callable(before):
-                before(number, frame)
-            raise KeyboardInterrupt
+            if not callable(before):
+                raise KeyboardInterrupt
+            before(number, frame)
 
     def error(self, what: str) -> CancelledError:
         """Return the error that tells of ``what`` has been asked to stop."""
