@@ -80,17 +80,15 @@ def _names(core: Core, digest: str, stream: str) -> tuple[list[StreamName], set[
     except NotFoundError:
         here = None
     config_id = config.id
-    images = set(config.images.values())
     if here is not None and config.images and here.images.items() - config.images.items():
         document = read_document(core, config.id, config.digest)
         named = config_refs(config.layers, here.images | config.images)
         config_id, _ = put_document(core, CONFIG, document, named)
         raw = read_document(core, copied.id, digest)
         stream, _ = put_document(core, MANIFEST, raw, manifest_refs(copied.config, config_id, copied.layers))
-        images |= set(here.images.values())
     row: StreamName = {"name": config_stream(copied.config), "id": config_id, "if_exists": "replace"}
     if here is not None:
         row["expect"] = here.id
     rows.append(row)
     rows.append({"name": manifest_stream(digest), "id": stream, "if_exists": "replace"})
-    return rows, images
+    return rows, set(config.images.values())
