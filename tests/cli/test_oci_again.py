@@ -109,13 +109,13 @@ def test_the_platform_of_an_index(tmp_path: Path, repo: Path) -> None:
     source = f"oci:{layout.write(tmp_path / 'layout')}:multi"
     for name in ("arm64", "s390x"):
         facts = pull(repo, source, f"app:{name}", f"--platform=linux/{name}")
-        assert facts["manifest"] == each[name]["digest"]
+        assert (facts["manifest"], facts["origin"]) == (each[name]["digest"], None)
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64")
     assert pull(repo, source, "app:native")["manifest"] == each[machine]["digest"]
     assert "linux/riscv64" in the_error("--repo", repo, "oci", "pull", source, "--platform=linux/riscv64", status=3)
     layout.add({key: value for key, value in each["s390x"].items() if key != "platform"}, "one")
     one = f"oci:{layout.write(tmp_path / 'again')}:one"
-    for name, words in (("s390x", ""), ("arm64", "it is for linux/s390x, not for linux/arm64")):
+    for name, words in (("s390x", ""), ("s390x/z13", ""), ("arm64", "it is for linux/s390x, not for linux/arm64")):
         told = cfsctl("--repo", repo, "oci", "pull", one, "one", f"--platform=linux/{name}").stderr
         assert (words in told) if words else not told
     table = [line.split() for line in cfsctl("--repo", repo, "oci", "images").stdout.splitlines()]
@@ -123,6 +123,9 @@ def test_the_platform_of_an_index(tmp_path: Path, repo: Path) -> None:
     layout.add(referring(layout, each["s390x"], b"of no platform\n"), "note")
     note = f"oci:{layout.write(tmp_path / 'layout')}:note"
     assert cfsctl("--repo", repo, "oci", "pull", note, "note", "--platform=linux/s390x").stderr == ""
+    for name, number in (("s390x", 1), ("arm64", 0)):
+        listed = json.loads(cfsctl("oci", "list-referrers", source, f"--platform=linux/{name}", "--json").stdout)
+        assert (listed["subject"], len(listed["referrers"])) == (each[name]["digest"], number)
 
 
 def test_a_platform_that_an_index_spells_in_its_own_way(tmp_path: Path, repo: Path) -> None:
@@ -204,6 +207,7 @@ def test_artifacts_and_referrers(tmp_path: Path, repo: Path) -> None:
     pull(repo, source, "app")
     assert cfsctl("--repo", repo, "oci", "referrers", "app").stdout == "No referrers found\n"
     assert pull(repo, source, "app", "--referrers")["referrers"] == 2
+    assert "\nreferrers 2\n" in cfsctl("--repo", repo, "oci", "pull", source, "app", "--referrers").stdout
     assert images(repo)[0]["referrer_count"] == 1
     assert json.loads(cfsctl("--repo", repo, "oci", "inspect", "app").stdout)["referrers"] == [signature["digest"]]
     [row] = json.loads(cfsctl("--repo", repo, "oci", "referrers", "app", "--json").stdout)["referrers"]

@@ -245,6 +245,13 @@ def test_damage_is_found_and_fetched_again(tmp_path: Path, repo: Path) -> None:
             assert not json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
             pull(repo, source, "app", "--repair")
             assert path.read_bytes() == good, what
+    for what in ("config stream", "manifest stream"):  # either document tells which layers there are to read
+        several = [victims["content"], victims[what]]
+        whole = [path.read_bytes() for path in several]
+        for path in several:
+            damaged(path)
+        pull(repo, source, "app", "--repair")
+        assert [path.read_bytes() for path in several] == whole, what
     assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
 
 

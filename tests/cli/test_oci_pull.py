@@ -40,6 +40,7 @@ def test_bootable_images(tmp_path: Path, row: dict[str, Any]) -> None:
     assert lines[-1] == told[1].get("pull --bootable", f"Boot image: {told[1]['bootable']}")
     keep = told[1]["bootable keep-user-xattrs"]
     sealed = ["--bootable", f"--expected-digest={keep}"]
+    assert pull(repo, packed, "os", "--bootable", f"--expected-digest=sha256:{keep}")["boot_image"] == keep
     lines = cfsctl("--repo", repo, "oci", "pull", packed, "os", *sealed).stdout.splitlines()
     how = "keep-user-xattrs" if keep != told[1]["bootable"] else "allowlist-only"
     assert lines[-1] == f"Boot image: {keep} (xattr-mode={how}, format-version=V1)"

@@ -32,6 +32,7 @@ def test_referrers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             },
         )
         layout.add(subject)
+        layout.add(subject)  # what is listed twice counts once
     name = f"oci:{layout.write(tmp_path / 'layout')}:1"
     monkeypatch.setattr(module, "_MAX_REFERRERS", limit)
 

@@ -9,10 +9,11 @@ import struct
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from composefs_ext.errors import CorruptError, FormatError
+from composefs_ext.errors import CorruptError, FormatError, NoSpaceError
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
@@ -178,10 +179,37 @@ def test_a_full_disk_is_not_a_missing_feature(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(fcntl, "ioctl", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space.*'staging'"):
         BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(
             file_id, str(tmp_path / "staged")
         )
+    assert not (tmp_path / "staged").exists()
+
+
+@pytest.mark.parametrize("name", ["EOPNOTSUPP", "EXDEV", "EINVAL", "ENOTTY", "ENOSYS", "EPERM", "ETXTBSY"])
+def test_what_cannot_be_reflinked_is_copied_and_no_other_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    tried = []
+
+    def cannot(*arguments: int) -> int:
+        tried.append(arguments)
+        raise OSError(getattr(errno, name), name)
+
+    monkeypatch.setattr(fcntl, "ioctl", cannot)
+    reader = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED))
+    for content in (b"x" * 1000, b"y" * 1000):
+        reader.read(an_object(tmp_path, content), f"{tmp_path}/staged")
+        assert (tmp_path / "staged").read_bytes() == content
+        (tmp_path / "staged").unlink()
+    assert len(tried) == 1
+
+
+def test_a_copy_that_cannot_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file_id = an_object(tmp_path, b"x" * 1000)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: Mock(f_bfree=999, f_frsize=1, f_blocks=2000))
+    with pytest.raises(NoSpaceError, match="1000 bytes, and 999 are free"):
+        BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(file_id, f"{tmp_path}/staged")
     assert not (tmp_path / "staged").exists()
 
 

@@ -59,6 +59,8 @@ def test_whichever_was_asked_first_the_best_one_s_word_is_told() -> None:
     errors = [NetworkError("best"), NetworkError("nobody listens there"), TimedOutError("late")]
     together = Mirrored([Mirror(error) for error in errors])
     assert [ends(together).error for _ in range(4)] == [errors[0]] * 4
+    errors = [TimedOutError("late"), NetworkError("nobody listens there")]
+    assert ends(Mirrored([Mirror(error) for error in errors])).error is errors[1]
 
 
 @pytest.mark.parametrize(("known", "asked"), [(0, 5), (2, 5)])
@@ -88,5 +90,5 @@ def test_a_file_is_tried_as_often_at_the_next_mirror() -> None:
 
 def test_the_list_is_of_the_first_urls_in_it() -> None:
     urls = [f"https://mirror/{number}" for number in range(MAX_MIRRORS + 1)]
-    text = "\n".join(f"# {url}\n  {url}\t\n{url}" for url in urls)
-    assert parse_mirror_list(text.encode()) == urls[:-1]
+    text = "\n".join(f"# {url}\n  {url}\t" for url in urls)
+    assert parse_mirror_list(f"{urls[0]}\n{text}".encode()) == urls[:-1]
