@@ -38,6 +38,16 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
+def member(data: bytes, flags: int) -> bytes:
+    """A member of a gzip file with the fields that the flags tell (RFC 1952)."""
+    header = b"\x1f\x8b\x08" + bytes([flags]) + bytes(6)
+    for flag, field in ((4, b"\x05\0extra"), (8, b"name\0"), (16, b"comment\0")):
+        header += field if flags & flag else b""
+    if flags & 2:
+        header += (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little")
+    return header + gzip.compress(data)[10:]
+
+
 def zstd(data: bytes, **options: Any) -> bytes:
     return zstandard.ZstdCompressor(**options).compress(data)
 
@@ -60,6 +70,15 @@ def expand(data: bytes, media_type: str, piece: int = 1 << 20, size: int = 1000)
     assert max(map(len, pieces), default=0) <= size
     assert reader.read(size) == b""
     return b"".join(pieces)
+
+
+def test_a_member_may_have_any_header_and_come_in_any_two_pieces() -> None:
+    first = gzip.compress(TEXT[:1000], compresslevel=0)
+    for flags in range(32):
+        data = first + member(b"second", flags)
+        assert gzip.decompress(data) == TEXT[:1000] + b"second"
+        for end in range(len(first), len(first) + 40):
+            assert expand(data, GZIP, piece=end) == TEXT[:1000] + b"second", (flags, end - len(first))
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000, 1 << 20])

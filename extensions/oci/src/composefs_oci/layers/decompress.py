@@ -12,6 +12,7 @@ size of the pieces that are asked for, however much a layer inflates to.
 from __future__ import annotations
 
 import contextlib
+import zlib
 
 from composefs_ext.errors import FormatError, TooLargeError, UnsupportedError
 from composefs_oci.formats.json_document import AGAIN
@@ -41,6 +42,10 @@ _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
 _GZIP = 31
 """What zlib calls a gzip file, by its window bits."""
+_FLAGS = 3
+"""Where a member's header has its flags."""
+_ONE_FIELD = frozenset({0, 4, 8, 16})
+"""Flags but that of a text: no field behind the header, or one of extra field, name and comment."""
 
 _ANEW = "have it compressed anew: skopeo copy --dest-compress-format=gzip … oci:PATH:TAG, and pull that"
 
@@ -92,8 +97,6 @@ def _zlib() -> Any:
     try:
         from isal import isal_zlib
     except ModuleNotFoundError:
-        import zlib
-
         return zlib
     return isal_zlib
 
@@ -119,7 +122,7 @@ class _Gzip:
             self._given = b""
             try:
                 inflated: bytes = self._member.decompress(data, size)
-            except self._zlib.error as error:
+            except (self._zlib.error, zlib.error) as error:
                 raise FormatError.at(self._blob.where, f"damaged gzip data: {error}", hint=AGAIN) from None
             if inflated:
                 return inflated
@@ -127,7 +130,12 @@ class _Gzip:
                 raise FormatError.at(self._blob.where, "the gzip data is cut off", hint=AGAIN)
 
     def _start(self, data: bytes) -> None:
-        self._member = self._zlib.decompressobj(_GZIP)
+        """Begin a member, of which this is the beginning."""
+        while len(data) <= _FLAGS and (more := self._blob.read()):
+            data += more
+        flags = int.from_bytes(data[_FLAGS : _FLAGS + 1], "big") & ~1
+        # ISA-L loses its place in a longer header, or one with a checksum, that does not come in one piece.
+        self._member = (self._zlib if flags in _ONE_FIELD else zlib).decompressobj(_GZIP)
         self._given = data
 
 
