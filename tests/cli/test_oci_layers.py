@@ -161,6 +161,9 @@ def test_trees_by_every_name(tmp_path: Path, repo: Path) -> None:
         dump = cfsctl("--repo", repo, "oci", "dump", *names_of, *options).stdout
         assert hashlib.sha256(dump.encode("utf-8", "surrogateescape")).hexdigest() == told["dump sha256"][mode]
         assert cfsctl("--repo", repo, "oci", "compute-id", *names_of, *options).stdout == f"{told[mode]}\n"
+    for command in ("dump", "compute-id"):
+        told = the_error("--repo", repo, "oci", command, config, facts["verity"], status=5)
+        assert "has the content type 66696e616d69636f" in told, "it is the manifest's stream"
     other = cfsctl("--repo", repo, "--erofs-version=2", "oci", "compute-id", "os").stdout
     assert other == f"{row['sha256-v2']['plain']}\n"
 

@@ -81,7 +81,11 @@ def test_an_image_of_a_layout_by_its_number_as_skopeo_has_it(tmp_path: Path, rep
 
 def test_what_an_image_says_of_itself_stays_within_its_line(tmp_path: Path, repo: Path) -> None:
     layout = Layout()
-    layout.add(layout.image(tar(a=b"a"), architecture="x\x1b[2J\ny"), "a\x1b[2Jb\nc")
+    image = layout.image(tar(a=b"a"), architecture="x\x1b[2J\ny")
+    layout.add(image)
+    assert cfsctl("oci", "list-tags", f"oci:{layout.write(tmp_path / 'none')}").stdout == "No tags found\n"
+    layout.entries.clear()
+    layout.add(image, "a\x1b[2Jb\nc")
     layout.write(tmp_path / "layout")
     assert cfsctl("oci", "list-tags", f"oci:{tmp_path}/layout").stdout == "a\ufffd[2Jb\ufffdc\n"
     cfsctl("--repo", repo, "oci", "pull", f"oci:{tmp_path}/layout", "app")

@@ -31,7 +31,7 @@ from composefs_ostree.fetching.serving import _Lot
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.fetching.transport import Fetch
-from composefs_ostree.fetching.worker import Worker, Workers
+from composefs_ostree.fetching.worker import HANDOVER, Worker, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
 from composefs_ostree.remotes import http
@@ -256,6 +256,48 @@ def test_of_a_wait_one_worker_speaks_for_all(tmp_path: Path) -> None:
     finally:
         workers.end()
     core.log.assert_called_once_with("warning", "trying again in 300 s")
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processors, and workers that are no processes."""
+
+    def start(self: Workers) -> Any:
+        self._workers.append(SimpleNamespace(outstanding=0, is_on_part=False, failure=None))  # type: ignore[arg-type]
+        return self._workers[-1]
+
+    monkeypatch.setattr(Workers, "_start", start)
+    monkeypatch.setattr("composefs_ostree.fetching.worker.available_cores", lambda: 2)
+    monkeypatch.setattr("composefs_ostree.fetching.worker.end_all", lambda _: None)
+
+
+@pytest.mark.usefixtures("idle")
+def test_there_are_no_more_workers_than_processors_and_than_are_wanted() -> None:
+    assert [Workers(Mock(), Mock(), most).most for most in (None, 1, 5)] == [2, 1, 2]
+
+
+@pytest.mark.usefixtures("idle")
+def test_another_worker_is_started_where_each_has_enough() -> None:
+    workers: Any = Workers(Mock(), Mock())
+    first = workers.for_files(8)
+    first.outstanding = 7
+    assert workers.for_files(8) is first
+    first.outstanding = 8
+    second = workers.for_files(8)
+    assert second is not first
+    first.outstanding, second.outstanding = HANDOVER + 1, HANDOVER
+    assert workers.for_files(8) is second
+    second.outstanding += 1
+    assert workers.for_files(8) is None
+
+
+@pytest.mark.usefixtures("idle")
+def test_parts_that_failed_or_are_under_way_were_not_carried_out() -> None:
+    workers: Any = Workers(Mock(), Mock())
+    for is_on_part, outstanding, failure in ((1, 1, None), (1, 0, None), (1, 0, ExtError("bad")), (0, 5, None)):
+        vars(workers._start()).update(is_on_part=bool(is_on_part), outstanding=outstanding, failure=failure)
+    assert workers.end_parts() == 2
+    assert [worker.outstanding for worker in workers] == [5]
 
 
 def test_no_worker_speaks_for_one_that_waits_much_longer(tmp_path: Path) -> None:
