@@ -136,6 +136,11 @@ BAD_MANIFESTS = {
     "bytes that are not UTF-8": manifest().replace(b"schema", b"sch\xff"),
     "the same key twice": b'{"schemaVersion": 2,' + manifest()[1:],
     "the same key twice below": manifest().replace(b'"size": 7', b'"size": 8, "size": 7'),
+    "the same key in other letters": manifest(Layers=[]),
+    "only a key in other letters": manifest().replace(b'"layers"', b'"LAYERS"'),
+    "a key in letters that are folded": manifest(x=[]).replace(b'"x"', b'"layer\\u017f"'),
+    "a key in other letters below": manifest(config=descriptor(Digest=OTHER)),
+    "a platform's key in other letters": manifest(config=descriptor(platform={"OS": "linux"})),
     "NaN": manifest(x=float("nan")),
     "Infinity": manifest(x=float("inf")),
     "deep": manifest(x=0).replace(b'"x": 0', b'"x": ' + b"[" * 100 + b"]" * 100),
@@ -196,11 +201,20 @@ def test_bad_manifests_are_refused_in_one_line(name: str) -> None:
         config(os=1),
         config(config={"Labels": {"a": None}}),
         config(config="x"),
+        config(RootFS={"type": "layers", "diff_ids": []}),
+        config(rootfs={"type": "layers", "diff_ids": [DIGEST], "Diff_IDs": []}),
     ],
 )
 def test_bad_configs(data: bytes) -> None:
     with pytest.raises(FormatError):
         parse_config(data)
+
+
+def test_keys_that_nothing_is_read_from_may_have_any_letters() -> None:
+    """Labels and annotations are names of their own, and so are fields that are read elsewhere."""
+    labels = {"name": "a", "Name": "b"}
+    assert parse_config(config(Size=7, Digest="x", config={"Labels": labels, "cmd": None})).labels == labels
+    assert parse_manifest(manifest(annotations=labels, Size=7), OCI_MANIFEST).annotations == labels
 
 
 @pytest.mark.parametrize("annotations", [{"a": 1}, []], ids=["numbers", "a list"])

@@ -43,6 +43,8 @@ __all__ = [
 MAX_LAYERS = 4096
 MAX_MANIFESTS = 16384
 _MAX_URLS = 64
+_DOCUMENT = "schemaVersion", "mediaType", "config", "layers", "manifests", "subject", "artifactType", "annotations"
+"""Fields of a manifest or an index."""
 _MEDIA_TYPE = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}(?: ?;[ -~]{0,254})?"
 )
@@ -158,9 +160,11 @@ def parse_index(data: bytes, media_type: str = OCI_INDEX, what: str = "the index
 def parse_config(data: bytes, what: str = "the config") -> ImageConfig:
     """Read a container image's config; raise FormatError."""
     fields = parse_object(data, what)
+    fields.check_spelling("rootfs", "config", "created")
     rootfs = fields.inner("rootfs")
     if rootfs is None:
         raise fields.fail("rootfs", "is missing, so this is not the config of a container image")
+    rootfs.check_spelling("type", "diff_ids")
     if rootfs.text("type") != "layers":
         raise rootfs.fail("type", "is not 'layers'")
     diff_ids = rootfs.texts("diff_ids", MAX_LAYERS)
@@ -182,6 +186,7 @@ def _is_known(media_type: str) -> bool:
 
 def _document(data: bytes, media_type: str, what: str) -> Fields:
     fields = parse_object(data, what)
+    fields.check_spelling(*_DOCUMENT)
     if fields.number("schemaVersion") != 2:
         raise fields.fail("schemaVersion", "is not 2")
     said = fields.text("mediaType", media_type)
@@ -191,6 +196,7 @@ def _document(data: bytes, media_type: str, what: str) -> Fields:
 
 
 def _descriptor(fields: Fields) -> Descriptor:
+    fields.check_spelling("mediaType", "digest", "size", "annotations", "platform", "artifactType", "urls")
     media_type = fields.text("mediaType")
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise fields.fail("mediaType", f"{media_type[:200]!r} is not a media type")
@@ -210,4 +216,5 @@ def _descriptor(fields: Fields) -> Descriptor:
 
 
 def _platform(fields: Fields) -> Platform:
+    fields.check_spelling("os", "architecture", "variant")
     return Platform(fields.text("os", ""), fields.text("architecture", ""), fields.text("variant", ""))

@@ -1,7 +1,8 @@
 """JSON from strangers: bounded in size and depth, without what two readers could read in two ways.
 
 Manifests are named by the digest of their bytes and trusted by what is read from them, so a document that others would
-read differently is refused: twice the same key, numbers that are not finite, bytes that are not UTF-8.
+read differently is refused: twice the same key, also but for capital letters where it counts, numbers that are not
+finite, bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -105,6 +106,14 @@ class Fields:
 
     def __contains__(self, key: str) -> bool:
         return self._object.get(key) is not None
+
+    def check_spelling(self, *names: str) -> None:
+        """Raise FormatError for a field that differs from one of these in capital letters: Go's readers mix them up."""
+        known = {name.casefold(): name for name in names}
+        for key in self._object:
+            name = known.get(key.casefold(), key)
+            if name != key:
+                raise self.fail(name, "is there with other capital letters, so that programs differ about it")
 
     def keys(self) -> list[str]:
         """Return the names of all fields."""
