@@ -60,7 +60,8 @@ def test_a_layer_comes_back_byte_for_byte(repo: Path, monkeypatch: pytest.Monkey
     lines = layer(repo, wanted, "--dumpfile").decode().splitlines()
     assert [line.split()[0] for line in lines] == ["/usr", "/usr/large", "/usr/small", "/usr/same", "/usr/again"]
     assert (repo / "streams/refs/oci-layers/base/layer 1").is_symlink()
-    assert json.loads(import_layer(repo, LAYER, wanted, "--json").stdout)["verity"] == facts["verity"]
+    again = json.loads(import_layer(repo, LAYER, wanted, "--json").stdout)
+    assert again == {"diff_id": wanted, "verity": facts["verity"], "name": None, "size": len(LAYER)}
     cfsctl("--repo", repo, "gc")
     assert layer(repo, "base/layer 1") == LAYER
     monkeypatch.chdir(repo.parent)
@@ -76,6 +77,7 @@ def test_a_layer_that_is_another_one(repo: Path) -> None:
     done = import_layer(repo, LAYER[:2000], digest(LAYER[:2000]))
     assert done.returncode == 5
     assert done.stderr.count(b"\n") == 1
+    assert b"before compression" not in done.stderr, "it is the right one, and no archive"
     assert not list((repo / "streams").iterdir())
 
 
@@ -100,14 +102,19 @@ def test_a_compressed_layer(repo: Path, compress: Callable[[bytes], bytes]) -> N
     assert layer(repo, digest(LAYER)) == LAYER
 
 
+WINDOW = bytes.fromhex("28b52ffd 00 a8") + (1 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"\0"
+"""A frame of zstd whose window has 2 GiB."""
+
+
 @pytest.mark.parametrize(
     ("data", "status", "told"),
     [
         (gzip.compress(LAYER)[:-10], 5, "the gzip data is cut off"),
         (zstandard.compress(LAYER) + b"more", 5, "something else follows the zstd data"),
         (lzma.compress(LAYER), 9, "the layer is compressed with xz"),
+        (WINDOW, 8, "it can be decompressed with more than 128 MiB of memory only"),
     ],
-    ids=["cut off", "more", "xz"],
+    ids=["cut off", "more", "xz", "window"],
 )
 def test_a_layer_whose_compression_is_not_read(repo: Path, data: bytes, status: int, told: str) -> None:
     done = import_layer(repo, data, digest(LAYER))
@@ -118,6 +125,10 @@ def test_a_layer_whose_compression_is_not_read(repo: Path, data: bytes, status: 
 def test_a_layer_without_a_name(repo: Path) -> None:
     refused = cfsctl("--repo", repo, "oci", "layer", "", status=2)
     assert "invalid value for 'DIFF_ID|NAME': an empty name" in refused.stderr
+    none = digest(b"none")
+    for options in ((), ("--dumpfile",), ("--json",)):
+        told = the_error("--repo", repo, "oci", "layer", none, *options, status=3)
+        assert told.startswith(f"cfsctl: no layer here is called '{none}' (cfsctl oci inspect --config IMAGE shows ")
 
 
 def test_no_tar_on_a_terminal(repo: Path) -> None:

@@ -299,6 +299,12 @@ def test_a_file_that_fits_is_as_large_as_what_is_free_unless_no_blocks_are_count
         check_space(0, size)
 
 
+def test_content_of_the_limit_goes_into_the_row() -> None:
+    small = SmallContents(4, UNPACKED)
+    assert small.row(b"id", b"head", b"four") == (b"id", b"headfour", 4, None)
+    assert small.largest == 4
+
+
 def test_nothing_is_staged_over_what_is_there(tmp_path: Path) -> None:
     stage_bytes(b"first", f"{tmp_path}/staged")
     with pytest.raises(FileExistsError):
