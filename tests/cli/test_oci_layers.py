@@ -112,7 +112,7 @@ WINDOW = bytes.fromhex("28b52ffd 00 a8") + (1 << 3 | 1 << 1 | 1).to_bytes(3, "li
         (gzip.compress(LAYER)[:-10], 5, "the gzip data is cut off"),
         (zstandard.compress(LAYER) + b"more", 5, "something else follows the zstd data"),
         (lzma.compress(LAYER), 9, "the layer is compressed with xz"),
-        (WINDOW, 8, "it can be decompressed with more than 128 MiB of memory only"),
+        (WINDOW, 8, "the zstd data can be read with more than 128 MiB of memory only"),
     ],
     ids=["cut off", "more", "xz", "window"],
 )
