@@ -215,3 +215,13 @@ def test_what_is_wrong_with_an_image_is_told(tmp_path: Path, whole: tuple[Path, 
     assert f"  - fsck: {words.format(manifest=manifest, config=image.config)}" in report
     assert "oci images: 0/1 ok\noci errors: 1\n" in report
     assert report.endswith("cfsctl oci pull --repair fetches again what is damaged\n")
+
+
+def test_an_image_with_several_problems_is_one_image(tmp_path: Path, whole: tuple[Path, str]) -> None:
+    source, manifest = whole
+    repo = shutil.copytree(source, tmp_path / "repo", symlinks=True)
+    with Repository.open(repo, writable=True) as repository:
+        Image(repository, manifest).let_manifest_name(lambda named: without(named, digest(SMALL), digest(LARGE)))
+    assert "oci images: 0/1 ok\noci errors: 2\n" in cfsctl("--repo", repo, "oci", "fsck", status=1).stdout
+    report = json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)
+    assert (report["images_checked"], report["images_corrupted"], len(report["errors"])) == (1, 1, 2)
