@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from support.commands import cfsctl
+from support.commands import cfsctl, the_error
 from support.oci_images import init, pull
 from support.oci_layers import run_generator
+from support.oci_layout import simple
 from support.oci_odd import ACCEPTED, BASE, BOOTABLE_ONLY, ODD, READ_OTHERWISE, REFUSED
 
 WRONG = {
@@ -104,3 +105,22 @@ def test_the_repository_is_sound_after_all_of_that(repo: Path) -> None:
     assert "status: ok" in report
     cfsctl("--repo", repo, "gc")
     assert "status: ok" in cfsctl("--repo", repo, "oci", "fsck").stdout
+
+
+def test_a_layout_whose_files_are_links_out_of_it(tmp_path: Path) -> None:
+    """Bazel makes such; what is not below the path that was given has to be allowed."""
+    layout = simple().write(tmp_path / "layout")
+    repo = init(tmp_path / "repo")
+    whole = pull(init(tmp_path / "other"), f"oci:{layout}", "app")
+    for place, which in ((layout / "inner", 0), (tmp_path / "the cache", 1)):
+        place.mkdir()
+        for path in sorted((layout / "blobs/sha256").iterdir())[which::2]:
+            if not path.is_symlink():
+                path.rename(place / path.name)
+                path.symlink_to(place / path.name)
+    outer = tmp_path / "the cache"
+    error = the_error("--repo", repo, "oci", "pull", f"oci:{layout}", "app", status=7)
+    assert f"leads to {outer}/" in error
+    assert f"cfsctl --ext-read '{outer}'" in error
+    done = cfsctl("--repo", repo, "--ext-read", outer, "oci", "pull", f"oci:{layout}", "app", "--json")
+    assert json.loads(done.stdout) == whole

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 
-from composefs_ext.errors import FormatError, NotFoundError, TooLargeError, UnsupportedError
+from composefs_ext.errors import FormatError, NotFoundError, PermissionDeniedError, TooLargeError, UnsupportedError
 from composefs_ext.files import Naming
 from composefs_oci.formats.descriptors import Descriptor, parse_index, parse_manifest
 from composefs_oci.formats.json_document import MAX_DOCUMENT, parse_object
@@ -186,11 +186,27 @@ class DirectoryFiles:
         self._directory = directory
 
     def open(self, path: str) -> Reader | None:
-        """Open a regular file, and nothing else, however it got there."""
+        """Open a regular file, and nothing else, however it got there.
+
+        It may be a symlink, as Bazel makes them; out of the layout it can be followed where that may be read.
+        """
+        where = self.where(path)
         try:
-            return open_regular(self.where(path))
+            return open_regular(where)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError as error:
+            target = os.path.realpath(where)
+            if target.startswith(os.path.realpath(self._directory) + "/"):
+                raise
+            from shlex import quote
+
+            needs = f"cfsctl --ext-read {quote(os.path.dirname(target))}"
+            raise PermissionDeniedError(
+                f"{where} leads to {target}: {error.strerror}",
+                hint=f"check the owner and mode; a confined extension needs {needs}",
+                subject=where,
+            ) from None
 
     def where(self, path: str) -> str:
         """Return its path."""
