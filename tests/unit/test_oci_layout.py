@@ -160,6 +160,13 @@ def test_an_image_by_its_number(tmp_path: Path) -> None:
             directory(path, tag).manifest()
 
 
+def test_without_tags_there_are_the_numbers(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="has no image with the tag 'latest'") as caught:
+        directory(simple(None).write(tmp_path), "latest").manifest()
+    assert ":@0" in (caught.value.hint or "")
+    directory(tmp_path, "@0").manifest()
+
+
 def test_indexes_in_indexes_end(tmp_path: Path) -> None:
     layout = Layout()
     entry = layout.image(tar())

@@ -84,9 +84,10 @@ class LayoutSource(Closing):
         else:
             named = [each for each in self._manifests if each.annotations.get(REF_NAME) == self._tag]
         if not named:
+            hint = "what is there has no tag: name it by its number, the first :@0" if self._manifests else None
             raise NotFoundError(
                 f"{where} has no image" + (f" with the tag {self._tag!r}" if self._tag else ""),
-                hint=f"it has {', '.join(self.tags()[:20])}" if self.tags() else None,
+                hint=f"it has {', '.join(self.tags()[:20])}" if self.tags() else hint,
                 subject=where,
             )
         to_name_one = "name one of them by its number, the first :@0, or by a tag of its own"
