@@ -21,14 +21,18 @@ from support.oci_layout import CONFIG, GZIP, MANIFEST, Layout, digest, tar
 SMALL, LARGE, OTHER = tar(small=b"s" * 3000), tar(large=b"l" * 300_000), tar(other=b"o" * 3000)
 NOTHING = digest(b"")
 SEAL = "sha256:" + "ab" * 32
-SEALED = json.dumps(
-    {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Labels": {"containers.composefs.fsverity": SEAL}},
-        "rootfs": {"type": "layers", "diff_ids": []},
-    }
-).encode()
+
+
+def sealed(image: str, *layers: str) -> bytes:
+    """Return a config that demands an image."""
+    return json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Labels": {"containers.composefs.fsverity": image}},
+            "rootfs": {"type": "layers", "diff_ids": layers},
+        }
+    ).encode()
 
 
 class Image:
@@ -77,10 +81,10 @@ class Image:
         config = self.put_again(stream, list(change(dict(self.named(stream))).items()))
         self.let_manifest_name(lambda named: {**named, f"config:{self.config}": config})
 
-    def hold(self, manifest: bytes, config: bytes, *layers: str) -> None:
+    def hold(self, manifest: bytes, config: bytes, *layers: str, images: Sequence[tuple[str, str]] = ()) -> None:
         """Hold documents that nothing looked at, as app."""
         held = [(each, self.repository.streams.resolve(names.layer_stream(each))) for each in layers]
-        config_id = self.put(names.CONFIG, config, held)
+        config_id = self.put(names.CONFIG, config, [*held, *images])
         stream = self.put(names.MANIFEST, manifest, [(f"config:{digest(config)}", config_id), *held])
         self.name(names.manifest_stream(digest(manifest)), stream, "app")
 
@@ -186,7 +190,7 @@ CASES: dict[str, tuple[Callable[[Image], object], str]] = {
         "image-mismatch: app: composefs.image.v1: ",
     ),
     "an image that was demanded": (
-        lambda image: image.hold(*documents(SEALED)),
+        lambda image: image.hold(*documents(sealed(SEAL))),
         f"seal-image-missing: app: the image {SEAL} that its config demands is not here",
     ),
 }
@@ -225,3 +229,16 @@ def test_an_image_with_several_problems_is_one_image(tmp_path: Path, whole: tupl
     assert "oci images: 0/1 ok\noci errors: 2\n" in cfsctl("--repo", repo, "oci", "fsck", status=1).stdout
     report = json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)
     assert (report["images_checked"], report["images_corrupted"], len(report["errors"])) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("prefix", ["", "sha256:"])
+def test_an_image_that_was_demanded_and_is_here(tmp_path: Path, whole: tuple[Path, str], prefix: str) -> None:
+    source, manifest = whole
+    repo = shutil.copytree(source, tmp_path / "repo", symlinks=True)
+    layers = [digest(SMALL), digest(LARGE)]
+    with Repository.open(repo, writable=True) as repository:
+        image = Image(repository, manifest)
+        kept = dict(image.named(names.config_stream(image.config)))["composefs.image.v1"]
+        config = sealed(prefix + kept, *layers)
+        image.hold(*documents(config, SMALL, LARGE), *layers, images=[("composefs.image.v1", kept)])
+    assert cfsctl("--repo", repo, "oci", "fsck").stdout.endswith("oci images: 1/1 ok\n")
