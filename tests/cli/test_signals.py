@@ -181,6 +181,29 @@ def test_several_at_once_leave_time_to_clean_up() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (129, "cleaned up\n", "cfsctl: terminated\n")
 
 
+_WHILE_IT_IS_REAPED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever has it ignored here
+wait = os.waitpid
+def wait_and_ask(pid, options):
+    ended = wait(pid, options)
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGINT)
+    return ended
+os.waitpid = wait_and_ask
+sys.argv = ["cfsctl", "oci", "list-tags", "oci:nowhere"]
+from composefs.cli.start import main
+main()
+"""
+
+
+def test_an_impatient_user_does_not_keep_it_from_ending_an_extension() -> None:
+    argv = [sys.executable, "-c", _WHILE_IT_IS_REAPED]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "nowhere is not a directory" in done.stderr
+
+
 _IN_A_CALLBACK = """
 import os, signal, sys, weakref
 for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Self
 
@@ -32,6 +32,7 @@ class Interrupts:
         self.first: signal.Signals | None = None
         self.kill: Callable[[], None] | None = None
         self.fd = -1
+        self._is_put_off = False
         self._write_fd = -1
         self._wakeup_before = -1
         self._handlers: dict[int, signal.Handlers] = {}
@@ -60,11 +61,20 @@ class Interrupts:
         self.first = self.first or signal.Signals(number)
         if self.count == 2 and self.kill is not None:
             self.kill()
-        elif self.count > 2:
+        elif self.count > 2 and not self._is_put_off:
             before = self._handlers[number]
             if not callable(before):
                 raise KeyboardInterrupt
             before(number, frame)
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Raise nothing in the block, which is short and must be done as a whole."""
+        self._is_put_off = True
+        try:
+            yield
+        finally:
+            self._is_put_off = False
 
     def error(self, what: str) -> CancelledError:
         """Return the error that tells of ``what`` has been asked to stop."""

@@ -77,7 +77,9 @@ class Launched(NamedTuple):
     def end(self) -> Ended:
         """Kill what still runs, pass on the last of its standard error, and return how it ended; again, just that."""
         self.process.kill_group()
-        ended = self.process.reap()
+        self.process.wait()
+        with self.interrupts.put_off():
+            ended = self.process.reap()
         self.error_text.close()
         return ended
 

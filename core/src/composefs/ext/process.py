@@ -137,6 +137,13 @@ class Process:
         """Kill the whole process group."""
         self.signal_group(signal.SIGKILL)
 
+    def wait(self) -> None:
+        """Wait for the process, without reaping it."""
+        if not self._reaped:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            poll.poll()
+
     def reap(self) -> Ended:
         """Wait for the process, which has ended or has been sent SIGKILL, and kill everything that is left of it.
 
@@ -144,10 +151,8 @@ class Process:
         """
         if self._ended is not None:
             return self._ended
-        # Wait without reaping first: until then the process group's number cannot belong to anybody else.
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        poll.poll()
+        # Without reaping first: until then the process group's number cannot belong to anybody else.
+        self.wait()
         self.kill_group()
         left = 0
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
