@@ -72,7 +72,9 @@ def _wrong_usage(error: click.UsageError) -> UsageError:
             )
         if context and isinstance(context.command, click.Group):
             hint = f"a command's options come after it; {hint}"
-        error = click.NoSuchOption(option, possibilities=_alike(option, error.possibilities or ()), ctx=context)
+        guesses = " or ".join(map(repr, _alike(option, error.possibilities or ())))
+        # Each click has other words for it.
+        return UsageError(f"no such option {option!r}{guesses and f'. Did you mean {guesses}?'}", hint=hint)
     message = " ".join(error.format_message().split()).rstrip(".")
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 
