@@ -248,8 +248,8 @@ def test_damage_is_found_and_fetched_again(tmp_path: Path, repo: Path) -> None:
     for what in ("config stream", "manifest stream"):  # either document tells which layers there are to read
         several = [victims["content"], victims[what]]
         whole = [path.read_bytes() for path in several]
-        for path in several:
-            damaged(path)
+        several[0].unlink()
+        damaged(several[1])
         pull(repo, source, "app", "--repair")
         assert [path.read_bytes() for path in several] == whole, what
     assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]

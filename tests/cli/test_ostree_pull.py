@@ -300,6 +300,10 @@ def test_compat_decides_the_image_and_can_be_changed(source: Path, tmp_path: Pat
     assert (again["image"], again["verity"], again["files_fetched"]) == (ours["image"], ours["verity"], 0)
     assert compat.json("inspect", BRANCH)["image"] == ours["image"]
     assert compat.json("pull-local", source, BRANCH, "--compat=none")["metadata_fetched"] == 0
+    delta = tmp_path / "delta"
+    run("ostree", f"--repo={source}", "static-delta", "generate", BRANCH, "--empty", "--inline", f"--filename={delta}")
+    applied = Target(tmp_path / "applied").json("apply-delta", delta, "--compat=composefs-rs")
+    assert applied["image"] == theirs["image"]
 
 
 def test_a_commit_for_other_refs_is_refused(tmp_path: Path, target: Target) -> None:
