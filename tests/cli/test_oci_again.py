@@ -229,7 +229,11 @@ def test_artifacts_and_referrers(tmp_path: Path, repo: Path) -> None:
     for command in (["dump", "note"], ["compute-id", "note"], ["mount", "note", str(tmp_path)]):
         told = the_error("--repo", repo, "oci", *command, status=9)
         assert told == "cfsctl: note is an artifact, of which no image is made\n"
-    the_error("--repo", repo, "oci", "layer", "--dumpfile", digest(b"signature\n"), status=5)
+    for option in ("--dumpfile", "--json"):
+        told = the_error("--repo", repo, "oci", "layer", option, digest(b"signature\n"), status=9)
+        assert told.endswith(
+            " is a blob of an artifact, no layer of files (without --json and --dumpfile it is printed as it is)\n"
+        )
     # A copy takes them along; the last tag takes them with it.
     other = init(tmp_path / "other")
     copied = cfsctl(

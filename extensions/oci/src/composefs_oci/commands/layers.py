@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import NotFoundError
+from composefs_ext.errors import NotFoundError, UnsupportedError
 from composefs_oci.dump import entry_lines
 from composefs_oci.formats.digest import is_digest
 from composefs_oci.held import whole_digest
 from composefs_oci.layers.stored import entries, open_layer
-from composefs_oci.names import digest_of_stream, layer_ref, layer_stream
+from composefs_oci.names import BLOB, digest_of_stream, layer_ref, layer_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ __all__ = ["layer"]
 def layer(request: Request, core: Core) -> dict[str, Any]:
     """Print a layer's archive, or the lines of a dump, or tell what there is of it."""
     digest = _find(core, request.arguments["layer"])
+    if request.json or request.get("dumpfile"):
+        _require_files(core, digest)
     if request.json:
         return _facts(core, digest)
     if request.get("dumpfile"):
@@ -49,6 +51,13 @@ def _find(core: Core, name: str) -> str:
         hint = "cfsctl oci inspect --config IMAGE shows the diff ids of an image's layers"
         raise NotFoundError(f"no layer here is called {name!r}", hint=hint, subject=name)
     return found
+
+
+def _require_files(core: Core, digest: str) -> None:
+    """Raise UnsupportedError for a blob of an artifact, of whose entries nothing can be told."""
+    if core.stream_get(name=layer_stream(digest)).result().content_type == BLOB:
+        hint = "without --json and --dumpfile it is printed as it is"
+        raise UnsupportedError(f"{digest} is a blob of an artifact, no layer of files", hint=hint, subject=digest)
 
 
 def _facts(core: Core, digest: str) -> dict[str, Any]:
