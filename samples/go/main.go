@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -129,7 +130,7 @@ func download(ctx context.Context, url string) (string, error) {
 	hash := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, hash), io.LimitReader(response.Body, maxBytes+1))
 	if err != nil {
-		return "", fail("network", url+": "+err.Error())
+		return "", failCopy(err, "network", url)
 	}
 	if size > maxBytes {
 		return "", fail("too_large", url+": more than 4 GiB")
@@ -330,9 +331,18 @@ func stage(file *zip.File, name string, left int64) (int64, error) {
 		return 0, fail("too_large", "the archive holds more than 4 GiB")
 	}
 	if err != nil {
-		return 0, fail("corrupt", file.Name+": "+err.Error())
+		return 0, failCopy(err, "corrupt", file.Name)
 	}
 	return size, out.Close()
+}
+
+// failCopy refuses what was copied from, with a kind for that, unless it was the staged file that failed: a full disk.
+func failCopy(err error, kind, from string) error {
+	var own *os.PathError
+	if errors.As(err, &own) {
+		return err
+	}
+	return fail(kind, from+": "+err.Error())
 }
 
 // line is the entry as composefs-dump(5) has it.

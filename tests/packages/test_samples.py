@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import shutil
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,4 +84,11 @@ def test_a_sample_is_built_run_and_checked(language: str, tmp_path: Path, monkey
         cfsctl(*repo, "fsck")
         assert "404" in cfsctl(*repo, name, "pull", f"{url}/none", "site", status=3).stderr
         assert "archive" in cfsctl(*repo, name, "pull", f"{url}/bad", "site", status=5).stderr
+        if name == "zip":  # what cannot be written is not the fault of what it is read from
+            with zipfile.ZipFile(tmp_path / "www/large", "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("zeros", bytes(1 << 20))
+            for size in (1 << 16, 100):
+                limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+                told = cfsctl(*repo, name, "pull", f"{url}/large", "large", status=1, preexec_fn=limit).stderr
+                assert told.endswith(": file too large\n")
         cfsctl("ext", "check", name, "--strict", "--", "pull", f"{url}/good", "site", timeout=LONG)
