@@ -196,6 +196,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--tree=dir=.", "--timestamp=@9223372036854775808"), 2, "write now, @SECONDS since 1970, or a date"),
         (("--tree=dir=.", "--parent=main"), 2, "neither a commit id nor none"),
         (("--tree=dir=.", "--add-metadata-string=novalue"), 2, "is not KEY=VALUE"),
+        (("--tree=dir=.", "--add-metadata-string==nokey"), 2, "is not KEY=VALUE"),
         (("--tree=dir=.", "--add-metadata=a=[1"), 2, "the value ends too early"),
         (("--tree=dir=.", "--add-metadata=a=[]"), 2, "type is not clear"),
         (("--tree=dir=.", "--add-metadata=a='\\U00110000'"), 2, "--add-metadata a: there is no character"),
@@ -212,7 +213,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--from-dump=empty.tar",), 5, "empty.tar"),
         (("--tree=dir=.", "--bootable"), 5, "install one there, where ostree looks for it, or leave out --bootable"),
     ],
-    ids=range(44),
+    ids=range(45),
 )
 def test_mistakes_are_told_and_change_nothing(
     target: Target,
@@ -643,6 +644,21 @@ def test_a_branch_that_is_set_while_its_commit_is_made_stays_as_it_was_set(made:
     assert process.returncode == 4
     assert "ref 'main' was changed by somebody else meanwhile (run the command again" in told
     assert made.json("inspect", "main")["commit"] == other
+
+
+def test_a_conflict_about_something_else_is_told_as_it_is(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (target.path / "streams/refs").mkdir()
+    (target.path / "streams/refs/ostree").touch()
+    told = target.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}", status=4).stderr
+    assert "'ostree' is a ref already, so nothing can be below it" in told
+
+
+def test_a_body_may_have_a_mebibyte(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "body").write_bytes(b"x" * (1 << 20))
+    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main", f"--body-file={tmp_path / 'body'}")
+    assert len(target.json("inspect", "main")["body"]) == 1 << 20
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o4755], ids=["for everybody", "setuid"])
