@@ -110,6 +110,18 @@ def test_what_skopeo_copies_in_another_form(
     check(repo, source, expected, "--tls-verify=false")
 
 
+@pytest.mark.parametrize(("kind", "ours"), [("docker-archive", "oci-archive"), ("dir", "oci")])
+def test_another_sort_of_image_can_be_copied_as_we_say(
+    umoci: Umoci, repo: Path, tmp_path: Path, kind: str, ours: str
+) -> None:
+    """What docker and podman save is easily taken for an OCI archive."""
+    push(f"oci:{umoci.layout}:two", f"{kind}:{tmp_path}/saved")
+    error = the_error("--repo", repo, "oci", "pull", f"{ours}:{tmp_path}/saved", NAME, status=3)
+    _, _, command = error.rstrip(")\n").partition("(copy it first: ")
+    run(*command.split(), cwd=tmp_path)
+    check(repo, f"oci-archive:{tmp_path}/image.tar", as_image(of_directory(umoci.unpack("two", tmp_path / "bundle"))))
+
+
 def with_a_large_window(data: bytes) -> bytes:
     compressor = zstandard.ZstdCompressor(
         compression_params=zstandard.ZstdCompressionParameters(window_log=28)

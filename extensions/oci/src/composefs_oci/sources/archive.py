@@ -50,6 +50,7 @@ class ArchiveFiles:
     def __init__(self, path: str) -> None:
         """Find all members; raise NotFoundError, UnsupportedError for a compressed archive, or FormatError."""
         self._path = path
+        self.otherwise = f"docker-archive:{path}"
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from composefs_oci.sources.source import Document, Reader
 
     class Files(Protocol):
-        """The files of a layout."""
+        """The files of a layout; ``otherwise`` is what skopeo calls an image of another sort that is there."""
+
+        otherwise: str
 
         def open(self, path: str) -> Reader | None:
             """Open a file by its path in the layout; None if there is none."""
@@ -185,6 +187,7 @@ class DirectoryFiles:
                 subject=directory,
             )
         self._directory = directory
+        self.otherwise = f"dir:{directory}"
 
     def open(self, path: str) -> Reader | None:
         """Open a regular file, and nothing else, however it got there.
@@ -230,7 +233,11 @@ def _read(files: Files, path: str, limit: int = MAX_DOCUMENT) -> bytes:
     where = files.where(path)
     reader = files.open(path)
     if reader is None:
-        raise NotFoundError(f"{where} is missing, so this is not an OCI layout", hint="check the path", subject=where)
+        hint = "check the path"
+        if (other := files.open("manifest.json")) is not None:  # as of docker save and podman save, or skopeo's dir:
+            other.close()
+            hint = f"copy it first: skopeo copy {files.otherwise} oci-archive:image.tar:latest"
+        raise NotFoundError(f"{where} is missing, so this is not an OCI layout", hint=hint, subject=where)
     pieces, size = [], 0
     try:
         with Naming(where):
