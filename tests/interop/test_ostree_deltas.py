@@ -395,10 +395,10 @@ def test_a_delta_in_one_file(source: Source, tmp_path: Path) -> None:
     target = Target(tmp_path / "target")
     missing = target.ostree("apply-delta", tmp_path / "update", status=None)
     assert missing.returncode == 3
-    assert f"{source.old}, which is not here" in missing.stderr
+    assert f"{source.old}, which is not here (pull that commit first, or take a delta from scratch)" in missing.stderr
     target.ostree("pull-local", source.repo, source.old, "--commit-metadata-only")
     missing = target.ostree("apply-delta", tmp_path / "update", status=3)
-    assert f"{source.old}, which is here in part only" in missing.stderr
+    assert f"{source.old}, which is here in part only (pull that commit again without --subpath" in missing.stderr
     image = direct(source, tmp_path / "direct")[0]
     lines = target.ostree("apply-delta", tmp_path / "scratch").stdout.splitlines()
     assert lines[0] == f"commit  {source.new}"
@@ -645,6 +645,17 @@ def test_a_commit_that_comes_in_a_delta_is_verified(
     applied = Target(tmp_path / "offline")
     assert applied.json("apply-delta", tmp_path / "file", f"--gpg-key={keyring}")["commit"] == source.new
     assert applied.json("inspect", source.new)["signatures"]
+    # Where two kinds are wanted, the delta may have the one and the commit in it the other.
+    secret, data = Ed25519PrivateKey.generate(), (tmp_path / "file").read_bytes()
+    made = {"ostree.sign.ed25519": Variant("aay", [secret.sign(data)])}
+    magic = int.from_bytes(b"OSTSGNDT", "little")
+    (tmp_path / "signed").write_bytes(gvariant.encode("(taya{sv})", (magic, data, made)))
+    (tmp_path / "other").write_bytes(keys.gpg.export(keys.rsa))
+    both = Target(tmp_path / "both")
+    ours = f"--sign-key=ed25519=inline:{base64.b64encode(secret.public_key().public_bytes_raw()).decode()}"
+    refused = both.ostree("apply-delta", tmp_path / "signed", ours, f"--gpg-key={tmp_path / 'other'}", status=5).stderr
+    assert "GPG signature" in refused
+    assert both.json("apply-delta", tmp_path / "signed", ours, f"--gpg-key={keyring}")["commit"] == source.new
 
 
 @pytest.mark.parametrize("by", ["ref", "id"])

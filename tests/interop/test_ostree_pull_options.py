@@ -455,6 +455,8 @@ def test_commit_metadata_only(tmp_path: Path, source: Source, target: Target) ->
         assert server.count("*.dirtree") == server.count("*.dirmeta") == server.count("*.filez") == 0
     assert {done["commit"], *done["parents"]} == theirs.objects("commit") == theirs.partial() == {*source.history}
     assert (done["image"], done["subpaths"]) == (None, [])
+    lines = target.ostree("pull-local", source.path, REF, "--commit-metadata-only").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["commit", "verity", "partial", "tagged", "objects"]
     assert "partial the commit object alone\n" in target.ostree("inspect", REF).stdout
     for command in (("dump", REF), ("compute-id", REF), ("mount", REF, tmp_path)):
         assert "commit-metadata-only" in target.ostree(*command, status=3).stderr
@@ -654,6 +656,10 @@ def test_fsck_of_what_is_sound_and_of_nothing(source: Source, target: Target) ->
         "status": 0,
     }
     assert "status: ok" in target.ostree("fsck").stdout
+    target.ostree("pull-local", source.path, REF, "--depth=1")
+    both = target.json("fsck")
+    assert sorted(both["commits"]) == sorted(source.history[1:])
+    assert both["files_checked"] == first["files_fetched"] + 1, "each once"
     assert "no/such" in target.ostree("fsck", "no/such", status=3).stderr
     assert Target(target.path.with_name("empty")).json("fsck")["commits"] == []
 
