@@ -654,6 +654,15 @@ def test_a_conflict_about_something_else_is_told_as_it_is(target: Target, tmp_pa
     assert "'ostree' is a ref already, so nothing can be below it" in told
 
 
+@pytest.mark.parametrize(("number", "told"), [(0, "none"), (21, ", ".join(f"k{each:02}" for each in range(20)))])
+def test_what_there_is_to_keep_of_the_parent_is_told(target: Target, tmp_path: Path, number: int, told: str) -> None:
+    (tmp_path / "tree").mkdir()
+    commit = ("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}")
+    target.ostree(*commit, "--no-bindings", *(f"--add-metadata-string=k{each:02}=v" for each in range(number)))
+    refused = target.ostree(*commit, "--keep-metadata=other", status=2).stderr
+    assert f", has no such key (it has {told})\n" in refused
+
+
 def test_a_body_may_have_a_mebibyte(target: Target, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "body").write_bytes(b"x" * (1 << 20))
