@@ -60,12 +60,11 @@ def find_remote(core: Core, name: str) -> Remote:
 def list_remotes(core: Core) -> list[Remote]:
     """Return all remotes that can be used by name, sorted."""
     found: dict[str, Remote] = {}
-    if core.repository is not None:
-        for row in core.ref_list(f"{REF_DIRECTORY}/").result():
-            name = row["name"].partition("/")[2]
-            remote = own_remote(core, name)
-            if remote is not None:
-                found[name] = remote
+    for row in core.ref_list(f"{REF_DIRECTORY}/").result():
+        name = row["name"].partition("/")[2]
+        remote = own_remote(core, name)
+        if remote is not None:
+            found[name] = remote
     for remote in machine_remotes():
         found.setdefault(remote.name, remote)
     return [found[name] for name in sorted(found)]
