@@ -108,6 +108,12 @@ def test_where_nothing_tells_the_refs(tmp_path: Path, source: Path) -> None:
     assert "either a URL or --path" in list_refs("http://localhost/", "--path", source, status=2).stderr
 
 
+def test_where_no_repository_is_a_remote_is_one_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(tmp_path))
+    told = list_refs("o", status=3).stderr
+    assert "ostree has no remote 'o' on this machine (cfsctl ostree remote refs o lists those of a remote of" in told
+
+
 def test_rubbish_is_refused(source: Path) -> None:
     update_summary(source)
     good = (source / "summary").read_bytes()

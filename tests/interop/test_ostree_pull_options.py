@@ -615,6 +615,7 @@ def test_damaged_objects_are_found_and_fetched_again(source: Source, target: Tar
     assert any(
         f"{largest.parent.name}{largest.name}" in error and "/usr/bin/tool" in error for error in found["errors"]
     )
+    assert found["affected"]["refs"] == ["streams/refs/ostree/os%2Fstable"]
     shown = target.ostree("fsck", status=1).stdout
     assert "/usr/bin/tool" in shown
     assert "--repair" in shown
@@ -660,6 +661,7 @@ def test_fsck_of_what_is_sound_and_of_nothing(source: Source, target: Target) ->
     both = target.json("fsck")
     assert sorted(both["commits"]) == sorted(source.history[1:])
     assert both["files_checked"] == first["files_fetched"] + 1, "each once"
+    assert target.json("fsck", REF, first["commit"])["commits"] == [first["commit"]]
     assert "no/such" in target.ostree("fsck", "no/such", status=3).stderr
     assert Target(target.path.with_name("empty")).json("fsck")["commits"] == []
 

@@ -158,6 +158,8 @@ def test_remotes_of_the_machine(target: Target, machine: Path, source: Path) -> 
         '[remote "here"]\nurl=http://second\n[remote "paid"]\nurl=http://h\nunconfigured-state=buy\n'
     )
     assert target.ostree("remote", "list").stdout == "here\npaid\n"
+    listed = {row["name"]: (row["url"], row["origin"]) for row in target.json("remote", "list")["remotes"]}
+    assert listed["here"] == (f"file://{source}", str(machine / "a.conf")), "the first counts"
     assert target.ostree("remote", "refs", "here").stdout == f"here:{BRANCH}\n"
     assert cfsctl("ostree", "list-refs", "here").stdout.splitlines()[1].startswith(BRANCH)
     pulls(target, f"here:{BRANCH}")
