@@ -82,6 +82,7 @@ def test_an_altered_delta_is_refused(commits: Commits, target: Target, damage: s
         server.fault(pattern, Fault(flip=-20))
         refused = target.ostree("pull", server.url, BRANCH, status=5)
         assert "/deltas/" in refused.stderr
+        assert refused.stderr.endswith("altered on its way; get it again later, or pull with --no-delta)\n")
         assert target.names() == {}
         assert target.left_over() == []
         server.forgive()

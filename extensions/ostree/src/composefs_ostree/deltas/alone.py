@@ -17,7 +17,7 @@ from composefs_ext.errors import (
 )
 from composefs_ext.files import read_regular
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
-from composefs_ostree.fetching.blame import blamed
+from composefs_ostree.fetching.blame import DAMAGED_DELTA, blamed
 from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats import gvariant
@@ -62,7 +62,7 @@ class DeltaSource:
                 subject=self.file,
             ) from None
         except ExtError as error:
-            raise blamed(self.file, error) from None
+            raise blamed(self.file, error, DAMAGED_DELTA) from None
         self._digest = sha256(data).digest()
 
     def open(self, core: Core) -> DeltaTransport:

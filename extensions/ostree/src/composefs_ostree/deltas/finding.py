@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, UnsupportedError
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
-from composefs_ostree.fetching.blame import Blaming, blamed
+from composefs_ostree.fetching.blame import DAMAGED_DELTA, Blaming, blamed
 from composefs_ostree.fetching.transport import read
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ def find(core: Core, transport: Transport, summary: bytes | None, to: bytes, hel
         core.log("warning", f"{where}: not used, objects are fetched one by one: {error.message}")
         return None
     except ExtError as error:
-        raise blamed(where, error) from None
+        raise blamed(where, error, DAMAGED_DELTA) from None
 
 
 def _listed(core: Core, transport: Transport, summary: bytes, to: bytes) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from composefs_ext.errors import (
 )
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
-from composefs_ostree.fetching.blame import blamed
+from composefs_ostree.fetching.blame import DAMAGED_DELTA, blamed
 from composefs_ostree.fetching.transport import Fetch, descriptors_of, timeout_of
 
 TYPE_CHECKING = False
@@ -184,4 +184,4 @@ class PartFiles:
         told = from_exception(error)
         if isinstance(told, MissingObjectError | TooLargeError):
             return self._current.object(0)[1], to_wire(type(told)(f"{where}: {told.message}", hint=told.hint))
-        return self._current.object(0)[1], to_wire(blamed(where, told))
+        return self._current.object(0)[1], to_wire(blamed(where, told, DAMAGED_DELTA))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, TooLargeError
 
-__all__ = ["STAGING", "Blaming", "blamed"]
+__all__ = ["DAMAGED_DELTA", "STAGING", "Blaming", "blamed"]
 
 STAGING = "staging"
 """The subject of an error of writing there, which is not what is wrong with the file that is written."""
 
+DAMAGED_DELTA = "the delta is damaged or altered on its way; get it again later, or pull with --no-delta"
+_DAMAGED = "the source is damaged or altered on its way; try again later, or from another mirror"
 
-def blamed(where: str, error: ExtError) -> ExtError:
+
+def blamed(where: str, error: ExtError, remedy: str = _DAMAGED) -> ExtError:
     """Return the error to report for a file of the repository, given by its URL or path, that is not what it should be.
 
-    Errors of transfers and of the system already say what to do; they get the name if they have none.
+    ``remedy`` is for one that is damaged.  Errors of transfers and of the system already say what to do; they get the
+    name if they have none.
     """
     match error:
         case ExtError(subject=subject) if subject == STAGING:
@@ -28,8 +32,7 @@ def blamed(where: str, error: ExtError) -> ExtError:
         case CorruptError() | FormatError() | TooLargeError():
             return type(error)(
                 f"{where}: {error.message.removeprefix(f'{where}: ')}",
-                hint=error.hint
-                or "the source is damaged or altered on its way; try again later, or from another mirror",
+                hint=error.hint or remedy,
                 subject=where,
             )
         case ExtError(subject=None):
