@@ -99,6 +99,20 @@ def test_the_same_as_the_kernel_shows(repository: Path, mountpoints: list[Path])
     assert not os.path.ismount(fuse)
 
 
+def test_what_a_directory_lists_has_the_number_of_its_file(repository: Path, mountpoints: list[Path]) -> None:
+    """Bash takes a name with number 0 for one that was removed."""
+    mountpoint = mountpoints[0]
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoint)
+    usr = mountpoint / "usr"
+    with os.scandir(usr) as entries:
+        listed = {entry.name: (entry.inode(), entry.is_dir(), entry.is_symlink()) for entry in entries}
+    assert listed == {path.name: (path.lstat().st_ino, path.is_dir(), path.is_symlink()) for path in usr.iterdir()}
+    words = run("ls", "-fi1", usr / "sub").stdout.split()
+    dots = dict(zip(words[1::2], map(int, words[::2]), strict=True))
+    assert dots == {name: (usr / "sub" / name).stat().st_ino for name in (".", "..")}
+    assert run("bash", "-c", "echo s*", cwd=usr).stdout.split() == ["small", "sub"]
+
+
 def test_what_a_stream_names_is_mounted_by_the_streams_ref(repository: Path, mountpoints: list[Path]) -> None:
     """As what was pulled is, and with the image's digest checked just the same."""
     with Repository.open(repository, writable=True) as opened:

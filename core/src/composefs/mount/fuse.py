@@ -98,9 +98,14 @@ class FuseImage:
         }
 
     @_errno_of
-    def readdir(self, path: str, fh: int) -> list[str]:  # noqa: ARG002 - FUSE's signature
-        """Return the names in a directory."""
-        return [".", "..", *map(os.fsdecode, self._lookup.children(os.fsencode(path)))]
+    def readdir(self, path: str, fh: int) -> list[tuple[str, dict[str, int], int]]:  # noqa: ARG002 - FUSE's signature
+        """Return the names in a directory, with the numbers of getattr: a shell's * leaves out what has number 0."""
+        here = os.fsencode(path)
+        entries = [(b".", *self._lookup.find(here)), (b"..", *self._lookup.find(os.path.dirname(here)))]
+        return [
+            (os.fsdecode(name), {"st_ino": number + 1, "st_mode": node.mode}, 0)
+            for name, number, node in entries + self._lookup.entries(here)
+        ]
 
     @_errno_of
     def readlink(self, path: str) -> str:

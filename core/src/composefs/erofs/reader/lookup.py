@@ -68,19 +68,23 @@ class Lookup:
 
     def children(self, path: bytes) -> dict[bytes, Node]:
         """Return the nodes in a directory by name, directories without their children; of a file, nothing."""
+        return {name: node for name, _, node in self.entries(path)}
+
+    def entries(self, path: bytes) -> list[tuple[bytes, int, Node]]:
+        """Return what :meth:`children` does, with the number of each inode in between, as :meth:`find` has it."""
         nid = self._find(path)
         inode = self._image.inode(nid)
-        children: dict[bytes, Node] = {}
         if not stat.S_ISDIR(inode.mode):
-            return children
+            return []
+        entries = []
         listing = next(Walk(self._image).directories(nid, inode))
         nodes: dict[int, Node] = {}
         for name, child_nid, child in zip(listing.names, listing.nids, listing.inodes, strict=True):
             if child is not None and not self._dropped(child, name, nid):
                 nodes[child_nid] = self._decoder.node(child)[0]
             if child_nid in nodes:
-                children[name] = nodes[child_nid]
-        return children
+                entries.append((name, child_nid, nodes[child_nid]))
+        return entries
 
     def _find(self, path: bytes) -> int:
         nid: int = self._image.root_nid
