@@ -110,7 +110,11 @@ def test_one_bad_ref_of_several_and_none_is_set(source: Source, target: Target, 
 
 
 def test_parents_are_named_as_in_ostree(tmp_path: Path, source: Source, target: Target) -> None:
-    target.ostree("pull-local", source.path, REF, "--depth=1")
+    alone = Target(tmp_path / "alone").json("pull-local", source.path, REF)
+    pulled = target.json("pull-local", source.path, REF, "--depth=1")
+    assert pulled["files_fetched"] == alone["files_fetched"] + 1, "what came of the parent counts"
+    told = target.ostree("pull-local", source.path, REF, "--depth=1").stdout
+    assert "\nparents 1\n" in told
     for name in (REF, f"{REF}^", f"{source.history[-1]}^", f"{source.history[-1][:8]}^"):
         assert target.json("inspect", name)["commit"] == source.ostree("rev-parse", name).strip()
     for name, told in (
@@ -454,7 +458,7 @@ def test_commit_metadata_only(tmp_path: Path, source: Source, target: Target) ->
         done = target.json("pull", server.url, REF, "--commit-metadata-only", "--depth=-1")
         assert server.count("*.dirtree") == server.count("*.dirmeta") == server.count("*.filez") == 0
     assert {done["commit"], *done["parents"]} == theirs.objects("commit") == theirs.partial() == {*source.history}
-    assert (done["image"], done["subpaths"]) == (None, [])
+    assert (done["image"], done["subpaths"], done["metadata_fetched"]) == (None, [], len(source.history))
     lines = target.ostree("pull-local", source.path, REF, "--commit-metadata-only").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["commit", "verity", "partial", "tagged", "objects"]
     assert "partial the commit object alone\n" in target.ostree("inspect", REF).stdout
