@@ -273,6 +273,17 @@ def test_what_was_never_right_in_a_stream(
     assert target.json("fsck")["ok"]
 
 
+def test_a_file_that_is_right_in_one_commit_may_be_wrong_in_another(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "same").mkdir()
+    for name in "ab":
+        (tmp_path / "same" / name).write_text(name * 1000)
+    target.ostree("commit", "-b", BRANCH, f"--tree=dir={tmp_path / 'same'}")
+    target.ostree("commit", "-b", "again", f"--tree-ref={BRANCH}")
+    store_anew(target, lambda parts: parts._replace(object_refs=parts.object_refs[::-1]))
+    assert target.json("fsck", "again")["ok"]
+    assert target.ostree("fsck", "again", BRANCH, status=1).stdout.count(", its content is object ") == 2
+
+
 @pytest.mark.parametrize("gone", ["image", "content"])
 def test_what_was_never_right_and_lacks_something(target: Target, source: Path, gone: str) -> None:
     image = target.json("inspect", BRANCH)["image"]

@@ -43,7 +43,9 @@ def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines] == ["commit", "verity", "tagged"]
     commit, verity = lines[0][1], lines[1][1]
-    assert made.json("inspect", "main")["verity"] == verity
+    told = made.json("inspect", "main")
+    assert told["verity"] == verity
+    assert (made.path / "images" / told["image"]).is_symlink()
     assert lines[2] == ["tagged", "main"]
     printed = made.ostree("export", "main", tmp_path / "out", "--reference", "other/name")
     assert printed.stdout == f"commit  {commit}\ntagged  other/name\n"
