@@ -38,7 +38,7 @@ def made(target: Target, tmp_path: Path) -> Target:
 
 def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     printed = made.ostree(
-        "commit", f"--tree=dir={tmp_path / 'tree'}", "--branch=main", *OPTIONS, "--parent=none"
+        "commit", f"--tree=dir={tmp_path / 'tree'}", "--branch=main", "--reference=main", *OPTIONS, "--parent=none"
     ).stdout
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines] == ["commit", "verity", "tagged"]
@@ -60,6 +60,9 @@ def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     assert "the one that was given if this is not, and none for a commit id." in usage
     unnamed = made.json("commit", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7")
     assert (unnamed["ref"], unnamed["unchanged"]) == (None, False)
+    exported = made.json("export", unnamed["commit"], tmp_path / "fresh")
+    assert unnamed["metadata_objects"] == exported["metadata_written"]
+    assert unnamed["files"] == exported["files_written"]
     assert made.json("commit", "--orphan", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7") == unnamed
     again = made.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}", *OPTIONS, "--skip-if-unchanged")
     assert again.stdout == f"commit  {commit}\nverity  {verity}\nunchanged\n"

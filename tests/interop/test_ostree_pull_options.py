@@ -236,7 +236,10 @@ def test_a_downgrade_is_refused_as_ostree_refuses_it(tmp_path: Path, source: Sou
     theirs = Theirs(tmp_path / "theirs", source.path)
     theirs.pull(REF)
     target.ostree("pull-local", source.path, REF)
+    part = Target(tmp_path / "part")
+    part.ostree("pull-local", source.path, REF, "--commit-metadata-only")
     source.ostree("reset", REF, source.history[1])
+    assert "is chronologically older" in part.ostree("pull-local", source.path, REF, "-T", status=5).stderr
     said = theirs.pull("-T", REF, status=1)
     for option in (["-T"], ["--timestamp-check"], ["--timestamp-check-from-rev", REF]):
         refused = target.ostree("pull-local", source.path, REF, *option, status=5).stderr
