@@ -205,7 +205,7 @@ def _row(ref: str | None, brought: Brought, streams: dict[str, str]) -> dict[str
     return {
         "commit": commit_id.hex(),
         "ref": ref,
-        "verity": streams.get(here.name, here.stream),
+        "verity": streams[here.name],
         "image": here.image,
         "subpaths": None if here.subpaths is None else list(here.subpaths),
         "parents": [parent.hex() for parent in parents],
