@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +14,10 @@ from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, table
 from composefs.cli.refs import is_image_ref, refs_with
 from composefs.cli.settings import Settings, pass_settings
-from composefs.errors import NotFoundError
+from composefs.errors import ComposefsError, NotFoundError
 
 if TYPE_CHECKING:
+    from composefs.repository import Repository
     from composefs.repository.publication import RefRemoval
 
 __all__ = ["command"]
@@ -70,7 +72,7 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
         else:
             try:
                 with telling(repository, "stream"):
-                    repository.publish(Publication(remove_refs=[_removal(name) for name in names]))
+                    repository.publish(Publication(remove_refs=[_removal(repository, name) for name in names]))
             except NotFoundError as error:
                 name = (error.subject or "").removeprefix("refs/")  # so mount and others call an image
                 if is_image_ref(repository, name.removeprefix(IMAGE_REFS)):
@@ -78,9 +80,14 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
                 raise
 
 
-def _removal(name: str) -> RefRemoval:
-    from composefs.repository.lookup import encoding_of
+def _removal(repository: Repository, name: str) -> RefRemoval:
+    """Return what is to be removed: the ref that other commands find by the name, or what is damaged in its place."""
+    from composefs.repository.lookup import encoding_of, find
     from composefs.repository.publication import RefRemoval
 
+    with suppress(ComposefsError):
+        found = find(repository, name, ("stream",))
+        if found.ref is not None:
+            return RefRemoval(found.ref, "path")
     path = name.removeprefix(STREAM_REFS)
     return RefRemoval(path, encoding_of(name) if path == name else "path")
