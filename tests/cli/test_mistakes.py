@@ -159,6 +159,7 @@ MISTAKES = {
     "--repo repo create-image tree ../x": (BAD_DATA, "'../x'", "DIR/NAME"),
     "--repo repo import-image os/2": (USAGE, "standard input is empty", "< FILE"),
     "--repo repo ostree pull http://x/": (USAGE, "nothing to pull", "list-refs"),
+    "--repo repo ostree pull http:/x/ main": (USAGE, "'http:/x/'", "begin it with https://"),
     "--repo repo ostree pull tree x": (NOT_FOUND, "'tree'", "remote add"),
     "--repo repo ostree pull /tree x": (USAGE, "'/tree'", "pull-local"),
     "ostree list-refs tree": (NOT_FOUND, "no remote 'tree'", "cfsctl ostree list-refs --path tree"),

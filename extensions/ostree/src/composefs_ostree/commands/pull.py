@@ -46,11 +46,11 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     where: str = request.arguments["source"]
     names: list[str] = list(request.get("refs", []))
     limits, options = limits_of(request), options_of(request)
-    if "://" in where or "/" in where.partition(":")[0]:
+    name, colon, ref = where.partition(":")
+    if "/" in name or ref.startswith("/"):  # as in a URL, and in one that lacks a slash; no ref begins so
         return _pull(request, core, None, lambda: open_source(where, None, limits, options), names)
     from composefs_ostree.remotes.store import find_remote
 
-    name, colon, ref = where.partition(":")
     remote = find_remote(core, name)
     if colon:
         names.insert(0, ref)
