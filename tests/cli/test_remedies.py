@@ -39,6 +39,30 @@ def test_half_of_a_client_certificate(target: Target, tmp_path: Path, key: str) 
     assert cfsctl(*add[:-3], "list").stdout == ""
 
 
+@pytest.mark.parametrize("name", ["a.conf", "config", "r.trustedkeys.gpg"])
+@pytest.mark.parametrize("content", [None, bytes((4 << 20) + 1)], ids=["directory", "large"])
+def test_a_file_of_the_machines_remotes_that_is_none(
+    target: Target, machine: Path, name: str, content: bytes | None
+) -> None:
+    if name == "r.trustedkeys.gpg":
+        (machine / "config").write_text('[remote "r"]\nurl=https://a.example\n')
+    file = machine / name
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    told = the_error("--repo", target.path, "ostree", "remote", "list", status=5)
+    assert told.startswith(f"cfsctl: {file}: ")
+    assert told.endswith(" (correct this file, or move it away if it is not one of ostree's)\n")
+
+
+def test_a_file_of_the_machines_remotes_that_cannot_be_parsed(target: Target, machine: Path) -> None:
+    (machine / "a.conf").write_text("url=https://a.example\ngarbage\n")
+    told = the_error("--repo", target.path, "ostree", "remote", "list", status=5)
+    assert told.startswith(f"cfsctl: {machine}/a.conf: line ")
+    assert told.endswith(" (correct this file, or move it away if it is not one of ostree's)\n")
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage\n", b"\x99\x01", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n"])
 def test_a_file_that_is_no_keyring(target: Target, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key").write_bytes(content)

@@ -44,12 +44,13 @@ def blamed(where: str, error: ExtError, remedy: str = _DAMAGED) -> ExtError:
 class Blaming:
     """A context manager: errors raised in its block are blamed on a file, given by its URL or path (:func:`blamed`)."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, remedy: str = _DAMAGED) -> None:
         self._where = where
+        self._remedy = remedy
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ExtError):
-            raise blamed(self._where, error) from None
+            raise blamed(self._where, error, self._remedy) from None

@@ -32,6 +32,7 @@ repositories, with ``:`` between them."""
 
 _DEFAULT_SEARCH_PATH = "/etc/ostree/remotes.d:/ostree/repo"
 _MAX_FILE = 4 << 20
+_REMEDY = "correct this file, or move it away if it is not one of ostree's"
 _HERE = "the composefs repository"
 
 
@@ -139,7 +140,8 @@ def own_remote(core: Core, name: str) -> Remote | None:
 
 
 def _read(path: str, repository: str | None) -> list[Remote]:
-    remotes = parse_remotes(_read_file(path), path, repository)
+    with Blaming(path, _REMEDY):
+        remotes = parse_remotes(_read_file(path), path, repository)
     if repository is None:
         return remotes
     return [remote._replace(keyring=_read_file(f"{repository}/{remote.name}.trustedkeys.gpg")) for remote in remotes]
@@ -148,7 +150,7 @@ def _read(path: str, repository: str | None) -> list[Remote]:
 def _read_file(path: str) -> bytes:
     """Return what is in a file, nothing if it is not there."""
     try:
-        with Blaming(path):
+        with Blaming(path, _REMEDY):
             return read_regular(path, _MAX_FILE)
     except FileNotFoundError:
         return b""
