@@ -34,12 +34,14 @@ def check_ref(commit: Commit, commit_id: bytes, ref: str) -> None:
 
 def check_collection(commit: Commit, commit_id: bytes, collection: str) -> None:
     """Raise CorruptError unless the commit says which refs it is for, and that they are of this collection."""
+    remedy = "give --disable-verify-bindings to pull it all the same"
     refs, bound = map(commit.metadata.get, (_REFS, "ostree.collection-binding"))
     if refs is None or refs.signature != "as":
         problem = ": expected commit metadata to have ref binding information, found none"
     elif bound is None or bound.signature != "s":
         problem = ": expected commit metadata to have collection ID binding information, found none"
     elif bound.value != collection:
+        remedy = "pull it from a remote of its collection, or give --disable-verify-bindings"
         problem = (
             f" has collection ID {bound.value[:300]!r} in collection binding metadata, "
             f"while the remote it came from has collection ID {collection!r}"
@@ -48,7 +50,7 @@ def check_collection(commit: Commit, commit_id: bytes, collection: str) -> None:
         return
     raise CorruptError(
         f"commit {commit_id.hex()}{problem}",
-        hint="pull it from a remote of its collection, or give --disable-verify-bindings",
+        hint=remedy,
         subject=commit_id.hex(),
     )
 
