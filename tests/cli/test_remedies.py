@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
 import os
 import random
 import re
 import resource
 import subprocess
+import tarfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -155,6 +159,70 @@ def test_a_document_that_is_something_else(
     told = the_error("--repo", target.path, "oci", "pull", f"oci:{layout}", status=5)
     assert told.startswith(f"cfsctl: {layout}/index.json {what}")
     assert remedy in told
+
+
+def with_version_2(layout: Path) -> None:
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "2.0.0"}')
+
+
+def with_a_large_index(layout: Path) -> None:
+    (layout / "index.json").write_bytes(bytes((4 << 20) + 1))
+
+
+def with_a_large_manifest(layout: Path) -> None:
+    index = json.loads((layout / "index.json").read_text())
+    index["manifests"][0]["size"] = (4 << 20) + 1
+    (layout / "index.json").write_text(json.dumps(index))
+
+
+def with_fifos(layout: Path) -> None:
+    for blob in (layout / "blobs/sha256").iterdir():
+        blob.unlink()
+        os.mkfifo(blob)
+
+
+def with_directories(layout: Path) -> None:
+    for blob in (layout / "blobs/sha256").iterdir():
+        blob.unlink()
+        blob.mkdir()
+
+
+def without_a_platform(layout: Path) -> None:
+    index = json.loads((layout / "index.json").read_text())
+    index["manifests"][0]["platform"] = {}
+    (layout / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "what", "remedy"),
+    [
+        (with_version_2, 9, "version '2.0.0' of the layout is unknown", "have it made with version 1.0.0, as skopeo "),
+        (with_a_large_index, 8, "/index.json has more than 4194304 bytes", "copy the image to a layout of its own, "),
+        (with_a_large_manifest, 8, " has 4194305 bytes, more than 4194304", "have the image made with less in "),
+        (with_fifos, 5, " is not a regular file", "have the image pushed or copied there again)"),
+        (with_directories, 5, " is not a regular file", "have the image pushed or copied there again)"),
+        (without_a_platform, 3, "/index.json has no image for linux/", "nothing there says for which platform it is: "),
+    ],
+)
+def test_a_layout_of_which_something_cannot_be_read(
+    target: Target, tmp_path: Path, change: Callable[[Path], None], status: int, what: str, remedy: str
+) -> None:
+    layout = simple().write(tmp_path / "layout")
+    change(layout)
+    told = the_error("--repo", target.path, "oci", "pull", f"oci:{layout}", status=status)
+    assert what in told
+    assert f" ({remedy}" in told
+
+
+def test_an_image_whose_usr_is_a_file(target: Target, tmp_path: Path) -> None:
+    made = Layout()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("usr"))
+    made.add(made.image(out.getvalue()), "latest")
+    pull = ("oci", "pull", "--bootable", f"oci:{made.write(tmp_path / 'layout')}")
+    told = the_error("--repo", target.path, *pull, status=5)
+    assert told.endswith("the image's tree: /usr is not a directory (make it one in what the image is made of)\n")
 
 
 def test_a_layer_whose_compression_is_damaged(target: Target, tmp_path: Path) -> None:

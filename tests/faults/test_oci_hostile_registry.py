@@ -828,8 +828,9 @@ def test_files_of_the_user_that_are_named_pipes(peer: Hostile, tmp_path: Path, m
     for name in ("auth.json", "home/.docker/config.json", "ca/a.crt", "client/a.cert", "client/a.key"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(tmp_path / name)
-    with pytest.raises(FormatError, match=r"auth\.json is not a regular file"):
+    with pytest.raises(FormatError, match=r"auth\.json is not a regular file") as caught:
         read(peer, authfile=str(tmp_path / "auth.json"))
+    assert caught.value.hint == "put a file there, or nothing"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
         monkeypatch.delenv(name, raising=False)

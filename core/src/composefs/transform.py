@@ -67,5 +67,5 @@ def top_directory(tree: Tree, name: bytes) -> Node | None:
     """Return a directory in the root, or None if there is none of that name; FormatError if it is something else."""
     node = (tree.root.children or {}).get(name)
     if node is not None and node.children is None:
-        raise FormatError(f"/{name.decode()} is not a directory")
+        raise FormatError(f"/{name.decode()} is not a directory", hint="make it one in what the image is made of")
     return node

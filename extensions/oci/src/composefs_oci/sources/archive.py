@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, NotFoundError, UnsupportedError
 from composefs_ext.files import Naming
+from composefs_oci.formats.json_document import AGAIN
 from composefs_oci.formats.tar.header import BLOCK, ZERO, padding, parse_header
 from composefs_oci.formats.tar.pax import parse_records
 
@@ -74,7 +75,8 @@ class ArchiveFiles:
         if place is None:
             return None
         if place.offset is None:
-            raise FormatError(f"{self.where(path)} is not a regular file", subject=self.where(path))
+            where = self.where(path)
+            raise FormatError(f"{where} is not a regular file", hint=AGAIN, subject=where)
         return _Part(self._fd, place.offset, place.size)
 
     def where(self, path: str) -> str:

@@ -12,7 +12,7 @@ import stat
 from composefs_ext.errors import FormatError, NotFoundError, PermissionDeniedError, TooLargeError, UnsupportedError
 from composefs_ext.files import Naming
 from composefs_oci.formats.descriptors import Descriptor, parse_index, parse_manifest
-from composefs_oci.formats.json_document import MAX_DOCUMENT, parse_object
+from composefs_oci.formats.json_document import AGAIN, MAX_DOCUMENT, parse_object
 from composefs_oci.formats.mediatypes import OCI_INDEX, is_index, is_manifest
 from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.regular import open_regular
@@ -196,7 +196,7 @@ class DirectoryFiles:
         """
         where = self.where(path)
         try:
-            return open_regular(where)
+            return open_regular(where, AGAIN)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:
@@ -244,7 +244,8 @@ def _read(files: Files, path: str, limit: int = MAX_DOCUMENT) -> bytes:
             while data := reader.read(PIECE):
                 size += len(data)
                 if size > limit:
-                    raise TooLargeError(f"{where} has more than {limit} bytes", subject=where)
+                    hint = "copy the image to a layout of its own, with skopeo copy"
+                    raise TooLargeError(f"{where} has more than {limit} bytes", hint=hint, subject=where)
                 pieces.append(data)
     finally:
         reader.close()
@@ -255,4 +256,5 @@ def _check_version(files: Files) -> None:
     where = files.where(_MARKER)
     version = parse_object(_read(files, _MARKER, _MAX_MARKER), where).text("imageLayoutVersion")
     if version.partition(".")[0] != "1":
-        raise UnsupportedError.at(where, f"version {version[:40]!r} of the layout is unknown")
+        hint = "have it made with version 1.0.0, as skopeo copy does"
+        raise UnsupportedError.at(where, f"version {version[:40]!r} of the layout is unknown", hint=hint)

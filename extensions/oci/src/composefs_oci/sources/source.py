@@ -125,7 +125,11 @@ class Blob(Closing):
         """Return all of it, checked; raise TooLargeError if it has more bytes than a document may."""
         size = self.descriptor.size
         if size > MAX_DOCUMENT:
-            raise TooLargeError(f"{self.where} has {size} bytes, more than {MAX_DOCUMENT}", subject=self.where)
+            raise TooLargeError(
+                f"{self.where} has {size} bytes, more than {MAX_DOCUMENT}",
+                hint="have the image made with less in it that only describes: labels, annotations, history",
+                subject=self.where,
+            )
         return b"".join(iter(self.read, b""))
 
     def close(self) -> None:
@@ -181,6 +185,8 @@ def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str, 
         # What says how the others were built is for the platform unknown.
         offered = sorted({str(each.platform) for each in possible.values() if each.platform and each.platform.is_known})
         hint = f"it has {', '.join(offered[:20])}: choose with --platform" if offered else None
+        if possible and not offered:
+            hint = "nothing there says for which platform it is: have the image pushed or copied there with one"
         if roots and not possible:
             others = sorted({each.media_type for each in roots})
             hint = f"it has only {', '.join(others[:5])}; what can be pulled is made by skopeo copy --format oci"
