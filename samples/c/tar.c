@@ -147,6 +147,10 @@ static void clean(char *path) { /* make a name absolute, or refuse it */
     if (to == path) strcpy(path, "/");
 }
 
+static void finish(FILE *out, const char *name) { /* close a staged file, or say why it is not whole */
+    if (!out || ferror(out) || fclose(out)) fail(run_id, errno == ENOSPC ? "no_space" : "io", "%s: %s", name, strerror(errno));
+}
+
 static void save(FILE *in, const char *name, long long size) { /* a staged file of the next bytes */
     char buffer[1 << 16];
     FILE *out = fopen(name, "wx");
@@ -156,7 +160,7 @@ static void save(FILE *in, const char *name, long long size) { /* a staged file 
         if (fwrite(buffer, 1, piece, out) != piece) break;
         left -= piece;
     }
-    if (!out || fclose(out)) fail(run_id, "io", "%s: %s", name, strerror(errno));
+    finish(out, name);
 }
 
 static void put(struct entry *entry, const char *staged) { /* take a staged file into the repository */
@@ -235,7 +239,7 @@ static void escaped(FILE *out, const char *string) {
 
 static void write_dump(struct entry *entries, size_t count) { /* composefs-dump(5): the root and directories come first */
     FILE *out = fopen("dump", "wx");
-    if (!out) fail(run_id, "io", "dump: %s", strerror(errno));
+    if (!out) finish(out, "dump");
     qsort(entries, count, sizeof *entries, by_path);
     if (!count || strcmp(entries[0].path, "/")) fputs("/ 0 40755 2 0 0 0 0.0 - - -\n", out);
     for (size_t i = 0; i < count; i++) {
@@ -251,16 +255,16 @@ static void write_dump(struct entry *entries, size_t count) { /* composefs-dump(
             else fputs("- - -\n", out);
         }
     }
-    if (fclose(out)) fail(run_id, "io", "dump: %s", strerror(errno));
+    finish(out, "dump");
 }
 
 static void write_refs(struct entry *entries, size_t count) { /* the ids of all objects, each once */
     FILE *out = fopen("refs", "wx");
-    if (!out) fail(run_id, "io", "refs: %s", strerror(errno));
+    if (!out) finish(out, "refs");
     qsort(entries, count, sizeof *entries, by_id);
     for (size_t i = 0; i < count; i++)
         if (*entries[i].id && (!i || strcmp(entries[i].id, entries[i - 1].id))) fprintf(out, "\"%s\"\n", entries[i].id);
-    if (fclose(out)) fail(run_id, "io", "refs: %s", strerror(errno));
+    finish(out, "refs");
 }
 
 static void pull(const char *url, const char *name) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"syscall"
 )
 
 type message struct {
@@ -115,7 +116,8 @@ func answer(id *int64, result object, err error) {
 	}
 	var f *failure
 	if !errors.As(err, &f) {
-		errors.As(fail("io", err.Error()), &f)
+		kind := map[bool]string{true: "no_space", false: "io"}[errors.Is(err, syscall.ENOSPC)]
+		errors.As(fail(kind, err.Error()), &f)
 	}
 	send(object{"id": id, "error": f})
 }

@@ -93,6 +93,15 @@ def test_the_same_file_twice(host: Host) -> None:
     assert content(host) == b"files:\nhello\nhello\n"
 
 
+def test_a_file_that_cannot_be_copied_is_told_of_though_a_later_one_can(host: Host) -> None:
+    (host.path.parent / "hello.txt").unlink()
+    with pytest.raises(ComposefsError, match=r"cannot stat '.*/hello\.txt': No such file or directory"):
+        put(host)
+    with Repository.open(host.path) as repository:
+        assert repository.refs.read("shfetch/greetings", "flat") is None
+    host.assert_nothing_left()
+
+
 def test_a_rejected_row_becomes_its_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def reject(_: object, name: str, **expected: object) -> None:
         raise CorruptError(f"the staged file {name!r} is not to our taste", hint="another one")

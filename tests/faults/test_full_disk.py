@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +19,12 @@ from composefs.digest import SHA256
 from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication
 from support.commands import CFSCTL, cfsctl, run, the_error
+from support.hosting import SAMPLES
 from support.mounts import mounted
 from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
+from support.peers import require
 from support.populated import make_image, populate
 from support.remotes import machine
 from support.server import Fault, serve
@@ -302,6 +306,31 @@ def test_an_export_that_cannot_begin(tmp_path: Path) -> None:
         told = the_error("--repo", target.path, "ostree", "export", BRANCH, disk / "out", status=8)
         assert told.startswith(f"cfsctl: {disk}/out/tmp: No space left on device")
         assert list(disk.iterdir()) == []
+
+
+@pytest.mark.parametrize(("sample", "needs"), [("sh/shfetch", "jq"), ("perl/sums", "perl"), ("lua/cpio", "lua5.4")])
+def test_the_samples(tmp_path: Path, large: Path, sample: str, needs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their own files, as every extension has to tell of them; with sh, of one that is not the last."""
+    require(needs)
+    require("bsdtar")
+    language, name = sample.split("/")
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(SAMPLES / language))
+    source = shutil.copytree(large / "one", tmp_path / "source")
+    digest = hashlib.sha256((source / "random").read_bytes()).hexdigest()
+    (source / "SHA256SUMS").write_text(f"{digest}  random\n")
+    (source / "small").write_bytes(b"small")
+    archive = subprocess.run(
+        ["bsdtar", "-cf", "-", "--format=newc", "-C", source, "random"], check=True, capture_output=True
+    )
+    (tmp_path / "cpio").write_bytes(archive.stdout)
+    command = {
+        "shfetch": ("put", "x", source / "random", source / "small"),
+        "sums": ("pull", source, "x"),
+        "cpio": ("import", tmp_path / "cpio", "x"),
+    }[name]
+    with disk(tmp_path / "disk", "size=1500k") as target:
+        told = the_error("--repo", target.path, name, *command, status=8)
+        assert "No space left on device (the file system is the one at " in told
 
 
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from support.commands import cfsctl, run
 from support.hosting import SAMPLES
+from support.mounts import mounted
 from support.peers import require
 from support.server import serve
 
@@ -49,13 +50,24 @@ def zip_archive(path: Path) -> None:
         archive.writestr(link, "dir/hello")
 
 
+def make_large(path: Path, name: str) -> None:
+    """An archive of what no small file system has room for."""
+    if name == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("zeros", bytes(3_000_000))
+    else:
+        with tarfile.open(path, "w") as tar:
+            info = tarfile.TarInfo("zeros")
+            info.size = 3_000_000
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+
+
 CASES = {"c": ("tar", "gcc", tar_archive), "go": ("zip", "go", zip_archive)}
 FILES = {"/dir/hello": 6, "/dir/" + "long" * 40: 32, "/empty file": 0, "/link": 9}
 
 
-@pytest.mark.parametrize("language", CASES)
-def test_a_sample_is_built_run_and_checked(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, compiler, make_archive = CASES[language]
+def build(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, compiler, _ = CASES[language]
     require(compiler)
     source = shutil.copytree(SAMPLES / language, tmp_path / "source")
     (source / name).unlink(missing_ok=True)
@@ -64,6 +76,12 @@ def test_a_sample_is_built_run_and_checked(language: str, tmp_path: Path, monkey
     monkeypatch.setenv("GOCACHE", f"{cache}/go")
     run("make", "install", f"DESTDIR={tmp_path}", "PREFIX=/usr", cwd=source, timeout=LONG)
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(tmp_path / "usr/libexec/composefs/ext"))
+
+
+@pytest.mark.parametrize("language", CASES)
+def test_a_sample_is_built_run_and_checked(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _, make_archive = CASES[language]
+    build(language, tmp_path, monkeypatch)
     (tmp_path / "www").mkdir()
     make_archive(tmp_path / "www/good")
     (tmp_path / "www/bad").write_bytes(b"no archive at all" * 100)
@@ -92,3 +110,18 @@ def test_a_sample_is_built_run_and_checked(language: str, tmp_path: Path, monkey
                 told = cfsctl(*repo, name, "pull", f"{url}/large", "large", status=1, preexec_fn=limit).stderr
                 assert told.endswith(": file too large\n")
         cfsctl("ext", "check", name, "--strict", "--", "pull", f"{url}/good", "site", timeout=LONG)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("language", CASES)
+def test_a_full_disk_is_told_as_one(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = CASES[language][0]
+    build(language, tmp_path, monkeypatch)
+    full = tmp_path / "full"
+    for directory in (full, tmp_path / "www"):
+        directory.mkdir()
+    make_large(tmp_path / "www/large", name)
+    with mounted(full, "-t", "tmpfs", "-o", "size=1500k", "tmpfs"), serve(tmp_path / "www") as server:
+        cfsctl("init", "--insecure", full / "repo")
+        told = cfsctl("--repo", full / "repo", name, "pull", f"{server.url}/large", "large", status=8).stderr
+        assert ": no space left on device (" in told.lower()
