@@ -82,6 +82,18 @@ def test_a_commit_that_bare_user_only_cannot_keep_is_refused_with_the_reason(tmp
     assert "--canonical-permissions" in refused.stderr
 
 
+def test_what_is_damaged_in_bare_user_only_need_not_be_the_commits_fault(tmp_path: Path, made: Path) -> None:
+    """Nothing tells the two apart, so both are named, and what helps who only reads the repository comes first."""
+    source = canonical(made, tmp_path / "canonical")
+    repo = copy_repo(source, tmp_path / "source", "bare-user-only", BRANCH)
+    for path in repo.glob("objects/*/*.file"):
+        if not path.is_symlink():
+            path.write_bytes(b"damage")
+    told = Target(tmp_path / "target").ostree("pull-local", repo, BRANCH, status=5).stderr
+    assert ".file: its checksum does not match its name (it is damaged, or had an owner, " in told
+    assert ": pull from a repository of another mode, or have it committed with --canonical-permissions)" in told
+
+
 @pytest.mark.parametrize("mode", ["archive", "bare-user"])
 def test_what_a_repository_lacks_comes_from_its_parents(
     tmp_path: Path, archive: Path, mode: str, monkeypatch: pytest.MonkeyPatch

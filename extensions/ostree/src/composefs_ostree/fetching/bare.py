@@ -139,7 +139,10 @@ class BareReader:
             return
         hint = None
         if self._mode == "bare-user-only":
-            hint = "this mode keeps neither owners nor attributes: commit with --canonical-permissions"
+            hint = (
+                "it is damaged, or had an owner, attributes or a mode that bare-user-only does not keep: pull from a "
+                "repository of another mode, or have it committed with --canonical-permissions"
+            )
         raise CorruptError("its checksum does not match its name", hint=hint)
 
 
