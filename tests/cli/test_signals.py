@@ -151,7 +151,7 @@ main()
 """
 
 _AT_ONCE = """
-import contextlib, os, signal, sys
+import os, signal, sys
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 for each in ASKING:
     signal.signal(each, signal.SIG_DFL)  # whoever has them ignored here
@@ -202,6 +202,22 @@ def test_an_impatient_user_does_not_keep_it_from_ending_an_extension() -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
     assert "nowhere is not a directory" in done.stderr
+
+
+_WHAT_CANNOT_BE_REAPED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever has it ignored here
+os.waitid = lambda *_: os.kill(os.getpid(), signal.SIGINT)  # as if it were traced by somebody, for ever
+sys.argv = ["cfsctl", "oci", "list-tags", "oci:nowhere"]
+from composefs.cli.start import main
+main()
+"""
+
+
+def test_an_impatient_user_does_not_wait_for_an_extension_that_cannot_be_ended() -> None:
+    argv = [sys.executable, "-c", _WHAT_CANNOT_BE_REAPED]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (130, "cfsctl: interrupted\n")
 
 
 _IN_A_CALLBACK = """

@@ -79,7 +79,8 @@ class Launched(NamedTuple):
         self.process.kill_group()
         self.process.wait()
         with self.interrupts.put_off():
-            ended = self.process.reap()
+            self.process.reap()
+        ended = self.process.kill_left()
         self.error_text.close()
         return ended
 

@@ -114,7 +114,9 @@ class Process:
         self._failure = failure
         self._strangers = strangers
         self._reaped = False
-        self._ended: Ended | None = None
+        self._left = 0
+        self._ended: tuple[int, str | None] | None = None
+        self._is_over = False
 
     def close_stdin(self) -> None:
         """Give the extension the end of its input, which tells it to end."""
@@ -138,26 +140,27 @@ class Process:
         self.signal_group(signal.SIGKILL)
 
     def wait(self) -> None:
-        """Wait for the process, without reaping it."""
-        if not self._reaped:
-            poll = select.poll()
-            poll.register(self.pidfd, select.POLLIN)
-            poll.poll()
+        """Wait for the process, which has ended or has been sent SIGKILL, without reaping it.
 
-    def reap(self) -> Ended:
-        """Wait for the process, which has ended or has been sent SIGKILL, and kill everything that is left of it.
-
-        How it ended is remembered, and returned by further calls.
+        Until it is reaped, the process group's number cannot belong to anybody else.
         """
         if self._ended is not None:
-            return self._ended
-        # Without reaping first: until then the process group's number cannot belong to anybody else.
-        self.wait()
+            return
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        poll.poll()
         self.kill_group()
-        left = 0
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             # It has ended, but one that it started traces it (ptrace(2)), and keeps it from us for as long as it lives.
-            left += _kill_children_except(self._strangers | {self.pid})
+            self._left += _kill_children_except(self._strangers | {self.pid})
+
+    def reap(self) -> None:
+        """Take how the process ended, for which :meth:`wait` has waited, and close what is here of it.
+
+        This is short, and must not be interrupted by an exception.
+        """
+        if self._ended is not None:
+            return
         self._reaped = True
         _, status = os.waitpid(self.pid, 0)
         self.close_stdin()
@@ -166,10 +169,24 @@ class Process:
         # What it wrote at last is still in the pipe; the caller takes it from there.
         with open(self._failure, "rb") as file:
             failure = file.read().decode()
-        self._ended = Ended(status, left, failure or None)  # of this process that is all, even if others stay
-        self._ended = self._ended._replace(left=left + _kill_children_except(self._strangers))
-        set_child_subreaper(False)
-        return self._ended
+        self._ended = status, failure or None
+
+    def kill_left(self) -> Ended:
+        """Kill everything that is left of the process, which is reaped; return how it ended, again just that.
+
+        Where an exception interrupted this, it is done again.
+        """
+        assert self._ended is not None
+        status, failure = self._ended
+        if not self._is_over:
+            self._is_over = True  # also if some stay
+            try:
+                self._left += _kill_children_except(self._strangers)
+            except KeyboardInterrupt:
+                self._is_over = False
+                raise
+            set_child_subreaper(False)
+        return Ended(status, self._left, failure)
 
 
 def spawn(program: Program) -> Process:
