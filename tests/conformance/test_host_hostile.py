@@ -450,6 +450,23 @@ def test_interrupt_of_the_installed_command(host: Host, monkeypatch: pytest.Monk
     host.assert_clean()
 
 
+def test_the_two_signals_of_a_session_that_ends_leave_time_to_clean_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    argv = [CFSCTL, "--repo", str(host.path), "bad", "misbehave", "cleans-up"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        objects = host.path / "objects"
+        while not any(objects.iterdir()) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP)
+        _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode in {128 + signal.SIGTERM, 128 + signal.SIGHUP}
+    assert errors == "cleaned up\ncfsctl: extension bad was terminated\n"
+    host.assert_clean()
+
+
 def test_killing_the_core_kills_the_extension(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """P-36: also one that does not read, and so does not see the end of its input."""
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))

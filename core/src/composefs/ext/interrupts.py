@@ -1,7 +1,8 @@
 """Signals that ask a running command to stop, noticed without being raised inside somebody's half-done work.
 
 The first one is a request: the session tells the extension and lets it clean up.  The second kills the extension at
-once.  The third does what it did before, in case it is the core that hangs, or raises KeyboardInterrupt.
+once.  The third does what it did before, in case it is the core that hangs, or raises KeyboardInterrupt.  A SIGTERM and
+a SIGHUP, which whoever ends a session sends at once, are one request.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ __all__ = ["Interrupts"]
 
 
 class Interrupts:
-    """While entered, counts SIGINT, SIGTERM and SIGHUP; ``first`` is the first, and ``fd`` readable when one has come.
+    """While entered, counts requests by SIGINT, SIGTERM and SIGHUP.
 
+    ``first`` is the first signal, and ``fd`` readable when one has come.
     Signals that the process ignores stay ignored, and in a thread other than the main one nothing is changed, as
     Python delivers signals to the main thread only.
     """
@@ -33,6 +35,7 @@ class Interrupts:
         self.kill: Callable[[], None] | None = None
         self.fd = -1
         self._is_put_off = False
+        self._asked: dict[int, int] = dict.fromkeys(ASKING_TO_STOP, 0)
         self._write_fd = -1
         self._wakeup_before = -1
         self._handlers: dict[int, signal.Handlers] = {}
@@ -57,8 +60,13 @@ class Interrupts:
         os.close(self._write_fd)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
         self.first = self.first or signal.Signals(number)
+        asked = self._asked
+        asked[number] += 1
+        count = asked[signal.SIGINT] + max(asked[signal.SIGTERM], asked[signal.SIGHUP])
+        if count == self.count:
+            return
+        self.count = count
         if self.count == 2 and self.kill is not None:
             self.kill()
         elif self.count > 2 and not self._is_put_off:
