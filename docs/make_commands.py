@@ -27,9 +27,9 @@ For those who type commands: each one with all that it takes, as `cfsctl COMMAND
 `make docs` writes this page from the commands themselves.
 
 With `--progress json` standard error has a JSON object a line: `{"event": "progress", "id", "kind", "done", "total",
-"unit", "label"}`, as [the protocol](protocol.md#progress) has them and without what is not known, and for warnings
-`{"event": "log", "level", "message"}`. The line that tells an error, `cfsctl: …`, and what an extension writes there
-itself stay text.
+"unit", "label"}`, as [the protocol](protocol.md#progress) has them and without what is not known, and for
+warnings, with `-v` for more, `{"event": "log", "level", "message"}`. Lines that begin with `cfsctl:`, as errors do,
+those of `--trace`, and what an extension writes there itself stay text.
 """
 
 

@@ -69,11 +69,11 @@ class _Check:
 
     def commit(self, name: str) -> None:
         """Check one commit by the name of its stream."""
-        commit_id = commit_of_stream(name).hex()
+        commit = commit_of_stream(name).hex()
         try:
             held, stream = open_commit(self._core, name, partial=True)
             if held.subpaths is not None:
-                self.partial[commit_id] = held.subpaths
+                self.partial[commit] = held.subpaths
             read_detached(self._core, stream, held.commit_id)
             if held.subpaths is not None and not held.subpaths:
                 load_commit(held)
@@ -81,19 +81,19 @@ class _Check:
                 return
             tree = load(held)
             self.metadata += 1 + len(tree.trees) + len(tree.metas)
-            self._check_files(commit_id, tree)
-            self._check_image(commit_id, tree, image_of(stream))
+            self._check_files(commit, tree)
+            self._check_image(commit, tree, image_of(stream))
         except ExtError as error:
-            self.errors.append(f"commit {commit_id}: {error.message.removeprefix(f'commit {commit_id}: ')}")
+            self.errors.append(f"commit {commit}: {error.message.removeprefix(f'commit {commit}: ')}")
 
-    def _check_files(self, commit_id: str, tree: Tree) -> None:
+    def _check_files(self, commit: str, tree: Tree) -> None:
         todo = ((each, entry) for each, entry in tree.files.items() if (each, entry.content) not in self._good)
         for (file_id, entry), problem in in_threads(self._core, self._check_file, todo):
             self.files += 1
             if problem is None:
                 self._good.add((file_id, entry.content))
             else:
-                self.errors.append(f"commit {commit_id}: {tree.path_of(file_id)} (file {file_id.hex()}): {problem}")
+                self.errors.append(f"commit {commit}: {tree.path_of(file_id)} (file {file_id.hex()}): {problem}")
 
     def _check_file(self, row: tuple[bytes, Entry]) -> str | None:
         file_id, (data, content) = row
@@ -114,8 +114,8 @@ class _Check:
             return None
         return "its checksum is another one" + ("" if content is None else f", its content is object {content}")
 
-    def _check_image(self, commit_id: str, tree: Tree, image: str | None) -> None:
+    def _check_image(self, commit: str, tree: Tree, image: str | None) -> None:
         if image is None:
             raise NotFoundError("its stream names no image")
         if not is_image_of(self._core, tree, image):
-            self.errors.append(f"commit {commit_id}: the image {image} is not that of its tree")
+            self.errors.append(f"commit {commit}: the image {image} is not that of its tree")
