@@ -115,10 +115,10 @@ def test_another_sort_of_image_can_be_copied_as_we_say(
     umoci: Umoci, repo: Path, tmp_path: Path, kind: str, ours: str
 ) -> None:
     """What docker and podman save is easily taken for an OCI archive."""
-    push(f"oci:{umoci.layout}:two", f"{kind}:{tmp_path}/saved")
-    error = the_error("--repo", repo, "oci", "pull", f"{ours}:{tmp_path}/saved", NAME, status=3)
+    push(f"oci:{umoci.layout}:two", f"{kind}:{tmp_path}/what is saved")
+    error = the_error("--repo", repo, "oci", "pull", f"{ours}:{tmp_path}/what is saved", NAME, status=3)
     _, _, command = error.rstrip(")\n").partition("(copy it first: ")
-    run(*command.split(), cwd=tmp_path)
+    run("sh", "-c", command, cwd=tmp_path)
     check(repo, f"oci-archive:{tmp_path}/image.tar", as_image(of_directory(umoci.unpack("two", tmp_path / "bundle"))))
 
 

@@ -41,6 +41,20 @@ def platform(**fields: str) -> dict[str, dict[str, str]]:
     return {"platform": {"os": "linux", **fields}}
 
 
+def test_what_is_no_layout_is_no_image_of_another_sort_for_a_file_alone(tmp_path: Path) -> None:
+    """An unpacked archive of docker save has one, which skopeo does not take, and so has many a web site."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/manifest.json").write_text("[]")
+    (tmp_path / "odd/manifest.json").mkdir(parents=True)
+    (tmp_path / "odd/version").touch()
+    with tarfile.open(tmp_path / "odd.tar", "w") as odd:
+        odd.add(tmp_path / "odd", "")
+    for opens, name in ((directory, "site"), (directory, "odd"), (archive, "odd.tar")):
+        with pytest.raises(NotFoundError, match="oci-layout is missing") as caught:
+            opens(tmp_path / name)
+        assert caught.value.hint == "check the path"
+
+
 @pytest.mark.parametrize("tag", [None, "latest"])
 @pytest.mark.parametrize("kind", ["directory", "gnu", "pax", "ustar", "dotted"])
 def test_an_image_is_found_and_read(tmp_path: Path, kind: str, tag: str | None) -> None:

@@ -51,7 +51,6 @@ class ArchiveFiles:
     def __init__(self, path: str) -> None:
         """Find all members; raise NotFoundError, UnsupportedError for a compressed archive, or FormatError."""
         self._path = path
-        self.otherwise = f"docker-archive:{path}"
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
@@ -82,6 +81,11 @@ class ArchiveFiles:
     def where(self, path: str) -> str:
         """Return the archive's path and the one in it."""
         return f"{self._path}: {path}"
+
+    def other_sort(self) -> str | None:
+        """Return skopeo's name of what docker save and podman save write (containers-transports(5))."""
+        place = self._places.get("manifest.json")
+        return None if place is None or place.offset is None else f"docker-archive:{self._path}"
 
     def close(self) -> None:
         """Close the archive."""

@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from composefs_oci.sources.source import Document, Reader
 
     class Files(Protocol):
-        """The files of a layout; ``otherwise`` is what skopeo calls an image of another sort that is there."""
-
-        otherwise: str
+        """The files of a layout."""
 
         def open(self, path: str) -> Reader | None:
             """Open a file by its path in the layout; None if there is none."""
 
         def where(self, path: str) -> str:
             """Return how messages name a file."""
+
+        def other_sort(self) -> str | None:
+            """Return what skopeo calls the image of another sort that is there, if one is."""
 
         def close(self) -> None:
             """Let go of what is open."""
@@ -187,7 +188,6 @@ class DirectoryFiles:
                 subject=directory,
             )
         self._directory = directory
-        self.otherwise = f"dir:{directory}"
 
     def open(self, path: str) -> Reader | None:
         """Open a regular file, and nothing else, however it got there.
@@ -216,6 +216,11 @@ class DirectoryFiles:
         """Return its path."""
         return f"{self._directory}/{path}"
 
+    def other_sort(self) -> str | None:
+        """Return skopeo's name of it where it has the files of its ``dir:`` (containers-transports(5))."""
+        are_there = all(os.path.isfile(self.where(name)) for name in ("manifest.json", "version"))
+        return f"dir:{self._directory}" if are_there else None
+
     def close(self) -> None:
         """There is nothing to close."""
 
@@ -234,9 +239,10 @@ def _read(files: Files, path: str, limit: int = MAX_DOCUMENT) -> bytes:
     reader = files.open(path)
     if reader is None:
         hint = "check the path"
-        if (other := files.open("manifest.json")) is not None:  # as of docker save and podman save, or skopeo's dir:
-            other.close()
-            hint = f"copy it first: skopeo copy {files.otherwise} oci-archive:image.tar:latest"
+        if (other := files.other_sort()) is not None:
+            from shlex import quote
+
+            hint = f"copy it first: skopeo copy {quote(other)} oci-archive:image.tar:latest"
         raise NotFoundError(f"{where} is missing, so this is not an OCI layout", hint=hint, subject=where)
     pieces, size = [], 0
     try:
