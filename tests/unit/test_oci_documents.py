@@ -201,6 +201,7 @@ def test_bad_manifests_are_refused_in_one_line(name: str) -> None:
         config(os=1),
         config(config={"Labels": {"a": None}}),
         config(config="x"),
+        config(config={"Labels": {"a": "b"}, "labels": {"a": "c"}}),
         config(RootFS={"type": "layers", "diff_ids": []}),
         config(rootfs={"type": "layers", "diff_ids": [DIGEST], "Diff_IDs": []}),
     ],

@@ -100,9 +100,9 @@ class Fields:
         self._remedy = remedy
         self.where = where
 
-    def fail(self, key: str, reason: str) -> FormatError:
+    def fail(self, key: str, reason: str, remedy: str | None = None) -> FormatError:
         """Return the error for a field."""
-        return FormatError.at(self.where, f"{key} {reason}", hint=self._remedy)
+        return FormatError.at(self.where, f"{key} {reason}", hint=remedy or self._remedy)
 
     def __contains__(self, key: str) -> bool:
         return self._object.get(key) is not None
@@ -113,7 +113,8 @@ class Fields:
         for key in self._object:
             name = known.get(key.casefold(), key)
             if name != key:
-                raise self.fail(name, "is there with other capital letters, so that programs differ about it")
+                reason = "is there with other capital letters, so that programs differ about it"
+                raise self.fail(name, reason, "have the image built again: to copy it does not change that")
 
     def keys(self) -> list[str]:
         """Return the names of all fields."""
