@@ -340,6 +340,7 @@ class TestOpening:
         process = subprocess.Popen(
             [CFSCTL, "--repo", repo, "--wait", str(TIMEOUT), "images"], stdout=subprocess.PIPE, text=True
         )
+        wait_until_open(process, repo)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         os.close(lock)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from composefs.repository import Repository
-from support.commands import CFSCTL, TIMEOUT, cfsctl, completions
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, wait_until_open
 from support.populated import Populated, populate
 
 
@@ -109,6 +109,7 @@ def test_gc_waits_only_when_told(made: Populated) -> None:
         waiting = subprocess.Popen(
             [CFSCTL, "--repo", str(made.path), "--wait", str(TIMEOUT), "gc"], stdout=subprocess.PIPE, text=True
         )
+        wait_until_open(waiting, made.path)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(0.5)
     assert "Objects: 2 removed" in waiting.communicate(timeout=TIMEOUT)[0]
@@ -223,6 +224,7 @@ def test_a_source_in_which_garbage_is_collected_is_waited_for_when_told(
             [CFSCTL, "--repo", made.path, "--wait", str(TIMEOUT), *command, "--from", source.path],
             stdout=subprocess.DEVNULL,
         )
+        wait_until_open(waiting, source.path)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(0.5)
     assert waiting.wait(TIMEOUT) == 0

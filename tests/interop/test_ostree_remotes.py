@@ -167,6 +167,10 @@ def test_remotes_of_the_machine(target: Target, machine: Path, source: Path) -> 
     assert str(machine) in target.ostree("remote", "delete", "here", status=3).stderr
     target.ostree("remote", "add", "here", "http://own")
     assert target.json("remote", "show", "here")["settings"] == {"url": "http://own"}
+    for number in range(1000):
+        (machine / f"d{number:04}.conf").write_text("")
+    (machine / "e.conf").write_text('[remote "last"]\nurl=http://h\n')
+    assert target.ostree("remote", "list").stdout == "here\nlast\npaid\n"
     (machine / "a.conf").write_text("rubbish")
     assert "a.conf" in target.ostree("remote", "list", status=5).stderr
 
