@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -159,6 +160,15 @@ def test_the_daemon_keeps_nothing_of_whoever_mounts(repository: Path, mountpoint
     run("flock", lock, CFSCTL, "--repo", repository, "mount", "--fuse=yes", "refs/it", mountpoints[0])
     run("flock", "--nonblock", lock, "true")
     assert (mountpoints[0] / "usr/big").read_bytes() == CONTENT
+
+
+def test_as_many_open_files_as_the_hard_limit_allows(repository: Path, mountpoints: list[Path]) -> None:
+    """They are the daemon's, whose soft limit is low for select(2), which it does not use."""
+    script = 'ulimit -Sn 64 && "$1" --repo "$2" mount --fuse=yes refs/it "$3"'
+    run("sh", "-c", script, "sh", CFSCTL, repository, mountpoints[0])
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context((mountpoints[0] / "usr/big").open("rb")) for _ in range(100)]
+        assert files[-1].read() == CONTENT
 
 
 def test_a_mount_point_that_a_descriptor_leads_to(repository: Path, mountpoints: list[Path]) -> None:

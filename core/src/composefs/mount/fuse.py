@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -185,6 +186,9 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
     where = os.path.realpath(mountpoint)  # which may lead through a descriptor
     if not foreground:
         close_inherited()  # such as flock's lock, which is for the command, not for the daemon
+    # Each open file is a descriptor here, whoever opens it.
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     try:
         mfusepy.FUSE(image, where, foreground=foreground, **options)
     except RuntimeError as error:
