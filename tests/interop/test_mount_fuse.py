@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -169,6 +170,22 @@ def test_as_many_open_files_as_the_hard_limit_allows(repository: Path, mountpoin
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context((mountpoints[0] / "usr/big").open("rb")) for _ in range(100)]
         assert files[-1].read() == CONTENT
+
+
+def test_roots_mount_has_devices_and_setuid_programs(tmp_path: Path, mountpoints: list[Path]) -> None:
+    """As the kernel's mount has them."""
+    (tmp_path / "tree").mkdir()
+    program = Path(shutil.copy(shutil.which("id") or "", tmp_path / "tree/whoever"))
+    program.chmod(0o4755)
+    os.mknod(tmp_path / "tree/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    repository = tmp_path / "repo"
+    cfsctl("init", "--insecure", repository)
+    cfsctl("--repo", repository, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree", "it")
+    nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    for mountpoint, fuse in zip(mountpoints, ("no", "yes"), strict=True):
+        cfsctl("--repo", repository, "mount", "--fuse", fuse, "refs/it", mountpoint)
+        assert (mountpoint / "null").read_bytes() == b""
+        assert run("./whoever", "-u", cwd=mountpoint, **nobody).stdout == "0\n"
 
 
 def test_a_mount_point_that_a_descriptor_leads_to(repository: Path, mountpoints: list[Path]) -> None:

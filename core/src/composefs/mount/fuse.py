@@ -182,7 +182,9 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
         "nothreads": True,
     }
     if os.geteuid() == 0:
-        options["allow_other"] = True  # as with any mount; others need user_allow_other in fuse.conf
+        # As with any mount of root's: for all, with devices and setuid programs.  Users need user_allow_other in
+        # fuse.conf for the one, and may not have the others.
+        options.update(allow_other=True, dev=True, suid=True)
     where = os.path.realpath(mountpoint)  # which may lead through a descriptor
     if not foreground:
         close_inherited()  # such as flock's lock, which is for the command, not for the daemon
