@@ -349,6 +349,21 @@ def test_objects_that_are_gone_or_not_objects(repository: Path, mountpoints: lis
     assert (mountpoints[0] / "usr/small").read_bytes() == b"small"
 
 
+def test_an_object_of_another_size_is_an_error_until_it_is_mended(
+    repository: Path, mountpoints: list[Path], tmp_path: Path
+) -> None:
+    """A read that ends early tells the kernel that the file is that short, which it believes for a day."""
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0])
+    (big,) = [path for path in repository.glob("objects/*/*") if path.stat().st_size == len(CONTENT)]
+    big.rename(tmp_path / "good")
+    for content in (b"", CONTENT[:-1], CONTENT + b"more"):
+        big.write_bytes(content)
+        with pytest.raises(OSError, match="Input/output"):
+            (mountpoints[0] / "usr/big").read_bytes()
+    (tmp_path / "good").replace(big)
+    assert (mountpoints[0] / "usr/big").read_bytes() == CONTENT
+
+
 def test_fuse_that_does_not_work_is_said(repository: Path, mountpoints: list[Path]) -> None:
     hide = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse && exec "$@"', "sh"]
     done = run(*hide, CFSCTL, "--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0], status=9)

@@ -138,6 +138,8 @@ class FuseImage:
             raise FormatError(f"{path} does not say which object it is")
         fd = open_file(object_name(node.digest.hex()), self._objects)
         try:
+            if os.fstat(fd).st_size != node.size:  # the kernel would take an early end for the size, for good
+                raise OSError(errno.EIO, "the object has not got the right size")
             if self._secure and verity.measure(fd) != (self._algorithm, node.digest):
                 raise OSError(errno.EIO, "the object has not got the right fs-verity digest")
         except BaseException:
