@@ -442,6 +442,28 @@ def test_looking_up_in_directories_of_many_blocks() -> None:
             assert lookup.node(path).uid == number
 
 
+def test_looking_up_one_path_after_another_reads_each_block_once_and_keeps_few() -> None:
+    reads = []
+
+    class Counted(Image):
+        def block(self, start: int, length: int) -> tuple[list[bytes], tuple[int, ...], tuple[int, ...]]:
+            reads.append(start)
+            return super().block(start, length)
+
+    for count in (800, 3000):
+        names = [b"%0200d" % number for number in range(count)]
+        files = {name: Node(0o100600, uid=place) for place, name in enumerate(names)}
+        image = Counted(b"".join(erofs.write(Tree(Node(0o40755, children=files), SHA256), version=2)))
+        blocks = len(image.blocks(image.inode(image.root_nid)))
+        lookup = Lookup(image)
+        reads.clear()
+        assert [lookup.node(b"/" + name).uid for name in names + names] == [*range(count), *range(count)]
+        if blocks < 64:
+            assert sorted(reads) == sorted(set(reads))
+        else:
+            assert blocks < len(reads) < 2 * count
+
+
 def test_an_inode_that_is_cut_off() -> None:
     patch = Patch(make_image(*LINES))
     end = len(patch.image) // SLOT - 1

@@ -15,6 +15,8 @@ from composefs.tree import Node
 __all__ = ["Lookup"]
 
 DOTS = (b".", b"..")
+_KEPT = 64
+"""Blocks of directories that are kept as they were read: next to one path, others are asked for."""
 
 
 class Lookup:
@@ -28,6 +30,7 @@ class Lookup:
     def __init__(self, image: Image, rules: ReadRules = ReadRules()) -> None:
         self._image = image
         self._decoder = Decoder(image, rules)
+        self._blocks: dict[tuple[int, int], tuple[list[bytes], tuple[int, ...]]] = {}
 
     def node(self, path: bytes) -> Node:
         """Return the node at a path, a directory without its children."""
@@ -114,7 +117,7 @@ class Lookup:
         low, high = 0, len(blocks)
         while low < high:
             middle = (low + high) // 2
-            names, nids, _ = self._image.block(*blocks[middle])
+            names, nids = self._block(*blocks[middle])
             if wanted < names[0]:
                 high = middle
             elif wanted > names[-1]:
@@ -123,3 +126,12 @@ class Lookup:
                 place = bisect_left(names, wanted)
                 return nids[place] if place < len(names) and names[place] == wanted else None
         return None
+
+    def _block(self, start: int, length: int) -> tuple[list[bytes], tuple[int, ...]]:
+        """Return names and nids in a block; to read one takes as long as all the rest of a search."""
+        found = self._blocks.get((start, length))
+        if found is None:
+            if len(self._blocks) == _KEPT:
+                self._blocks.clear()
+            found = self._blocks[start, length] = self._image.block(start, length)[:2]
+        return found
