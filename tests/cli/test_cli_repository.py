@@ -360,10 +360,17 @@ class TestRefs:
                         RefUpdate("ostree/team/50%off", "ostree-commit-1", "flat"),
                         RefUpdate("other/team/x", "ostree-commit-1", "path"),
                         RefUpdate("zip/team/y", "ostree-commit-1", "flat"),
+                        RefUpdate("refs/other/team/x", "ostree-commit-1", "path"),
                     ],
                 )
             )
-        cfsctl("--repo", repo, "ref", "remove", "zip/team/y")  # its extension's name of it, by which `cat` finds it
+        cfsctl("--repo", repo, "ref", "remove", "refs/other/team/x")  # and not what others take that for
+        for broken in (False, True):
+            if broken:
+                (repo / "streams/refs/zip").mkdir(exist_ok=True)
+                (repo / "streams/refs/zip/team%2Fy").symlink_to("nowhere")
+            cfsctl("--repo", repo, "ref", "remove", "zip/team/y")  # its extension's name of it, by which `cat` finds it
+        the_error("--repo", repo, "ref", "remove", "ostree/team%2F50%25off", status=3)
         names = ["ostree/team/50%off", "other/team/x"]
         expected = {"refs": [{"kind": "stream", "name": name, "target": "ostree-commit-1"} for name in names]}
         assert json.loads(cfsctl("--repo", repo, "ref", "list", "--json").stdout) == expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composefs.repository.links import Odd, list_refs, read_ref
+from composefs.repository.links import Odd, list_refs, read_ref, read_ref_link
 from composefs.repository.names import Encoding, decode, encode, ref_parts
 from composefs.repository.store import Store
 
@@ -21,6 +21,10 @@ class Refs:
         Raises FormatError for a name not allowed and CorruptError for a symlink of another shape.
         """
         return read_ref(ref_parts(name, encoding), self._store, "streams")
+
+    def has(self, name: str, encoding: Encoding) -> bool:
+        """Tell whether there is a ref of that name, wherever it leads; otherwise as :meth:`read`."""
+        return read_ref_link(ref_parts(name, encoding), self._store, "streams") is not None
 
     def list(self, prefix: str = "", encoding: Encoding = "path", *, odd: Odd) -> list[tuple[str, str]]:
         """Return (name, stream) of all refs whose name begins with ``prefix``; "path" gives them still encoded.

@@ -81,13 +81,17 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
 
 
 def _removal(repository: Repository, name: str) -> RefRemoval:
-    """Return what is to be removed: the ref that other commands find by the name, or what is damaged in its place."""
-    from composefs.repository.lookup import encoding_of, find
+    """Return what is to be removed: what `ref list` shows by that name; only where there is none, what that may mean.
+
+    That is a flat ref in a directory of which only its extension knows that names are encoded there.
+    """
+    from composefs.repository.lookup import encoding_of
     from composefs.repository.publication import RefRemoval
 
-    with suppress(ComposefsError):
-        found = find(repository, name, ("stream",))
-        if found.ref is not None:
-            return RefRemoval(found.ref, "path")
     path = name.removeprefix(STREAM_REFS)
-    return RefRemoval(path, encoding_of(name) if path == name else "path")
+    encoding = encoding_of(name) if path == name else "path"
+    if path == name and encoding == "path":
+        with suppress(ComposefsError):  # which something else in the place of a ref is, and a name that none can have
+            if not repository.refs.has(name, "path") and repository.refs.has(name, "flat"):
+                encoding = "flat"
+    return RefRemoval(path, encoding)
