@@ -2,7 +2,7 @@
 
 The first one is a request: the session tells the extension and lets it clean up.  The second kills the extension at
 once.  The third does what it did before, in case it is the core that hangs, or raises KeyboardInterrupt.  A SIGTERM and
-a SIGHUP, which whoever ends a session sends at once, are one request.
+a SIGHUP are one request: whoever ends a session sends both.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from composefs.linux.signals import ASKING_TO_STOP
 
 __all__ = ["Interrupts"]
 
+_ENDING: dict[int, int] = {signal.SIGTERM: signal.SIGHUP, signal.SIGHUP: signal.SIGTERM}
+
 
 class Interrupts:
     """While entered, counts requests by SIGINT, SIGTERM and SIGHUP.
 
-    ``first`` is the first signal, and ``fd`` readable when one has come.
+    ``first`` is the first signal, and ``fd`` readable when one has come.  Who has somebody else's reason to stop the
+    extension adds to ``count``.
+
     Signals that the process ignores stay ignored, and in a thread other than the main one nothing is changed, as
     Python delivers signals to the main thread only.
     """
@@ -63,10 +67,9 @@ class Interrupts:
         self.first = self.first or signal.Signals(number)
         asked = self._asked
         asked[number] += 1
-        count = asked[signal.SIGINT] + max(asked[signal.SIGTERM], asked[signal.SIGHUP])
-        if count == self.count:
+        if number in _ENDING and asked[number] <= asked[_ENDING[number]]:
             return
-        self.count = count
+        self.count += 1
         if self.count == 2 and self.kill is not None:
             self.kill()
         elif self.count > 2 and not self._is_put_off:
