@@ -202,6 +202,8 @@ def test_bad_manifests_are_refused_in_one_line(name: str) -> None:
         config(config={"Labels": {"a": None}}),
         config(config="x"),
         config(config={"Labels": {"a": "b"}, "labels": {"a": "c"}}),
+        config(config={"Labels": None, "labels": {"a": "c"}}),
+        config(config={"LABELS": {"a": "b"}, "labels": {"a": "c"}}),
         config(RootFS={"type": "layers", "diff_ids": []}),
         config(rootfs={"type": "layers", "diff_ids": [DIGEST], "Diff_IDs": []}),
     ],

@@ -172,8 +172,8 @@ def parse_config(data: bytes, what: str = "the config") -> ImageConfig:
         if not is_digest(diff_id):
             raise rootfs.fail(f"diff_ids[{number}]", f"{diff_id[:160]!r} is not a digest")
     runtime = fields.inner("config")
-    if runtime is not None and "Labels" in runtime:
-        runtime.check_spelling("Labels")
+    if runtime is not None:
+        runtime.check_once("Labels")
     return ImageConfig(
         _platform(fields),
         fields.text("created", "") or None,

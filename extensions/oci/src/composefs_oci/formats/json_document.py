@@ -100,9 +100,9 @@ class Fields:
         self._remedy = remedy
         self.where = where
 
-    def fail(self, key: str, reason: str, remedy: str | None = None) -> FormatError:
+    def fail(self, key: str, reason: str) -> FormatError:
         """Return the error for a field."""
-        return FormatError.at(self.where, f"{key} {reason}", hint=remedy or self._remedy)
+        return FormatError.at(self.where, f"{key} {reason}", hint=self._remedy)
 
     def __contains__(self, key: str) -> bool:
         return self._object.get(key) is not None
@@ -113,8 +113,19 @@ class Fields:
         for key in self._object:
             name = known.get(key.casefold(), key)
             if name != key:
-                reason = "is there with other capital letters, so that programs differ about it"
-                raise self.fail(name, reason, "have the image built again: to copy it does not change that")
+                raise self._ambiguous(name)
+
+    def check_once(self, name: str) -> None:
+        """Raise FormatError for a field that is there twice but for capital letters."""
+        folded = name.casefold()
+        if sum(key.casefold() == folded for key in self._object) > 1:
+            raise self._ambiguous(name)
+
+    def _ambiguous(self, key: str) -> FormatError:
+        reason = "is there with other capital letters, so that programs differ about it"
+        return FormatError.at(
+            self.where, f"{key} {reason}", hint="have it made again, with the keys that the OCI specification has"
+        )
 
     def keys(self) -> list[str]:
         """Return the names of all fields."""

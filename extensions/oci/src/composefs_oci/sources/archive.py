@@ -85,7 +85,9 @@ class ArchiveFiles:
     def other_sort(self) -> str | None:
         """Return skopeo's name of what docker save and podman save write (containers-transports(5))."""
         place = self._places.get("manifest.json")
-        return None if place is None or place.offset is None else f"docker-archive:{self._path}"
+        # In a path skopeo takes a colon for what a tag comes behind.
+        is_one = place is not None and place.offset is not None and ":" not in self._path
+        return f"docker-archive:{self._path}" if is_one else None
 
     def close(self) -> None:
         """Close the archive."""
@@ -136,9 +138,11 @@ class ArchiveFiles:
         """Say what a file is that does not begin as a tar does."""
         for magic, compression, command in _COMPRESSIONS:
             if block.startswith(magic):
+                from shlex import quote
+
                 return UnsupportedError(
                     f"{self._path} is compressed with {compression}",
-                    hint=f"decompress it first: {command} {self._path} >image.tar",
+                    hint=f"decompress it first: {command} {quote(self._path)} >image.tar",
                     subject=self._path,
                 )
         return FormatError.at(
