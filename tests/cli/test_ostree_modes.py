@@ -91,7 +91,7 @@ def test_what_is_damaged_in_bare_user_only_need_not_be_the_commits_fault(tmp_pat
             path.write_bytes(b"damage")
     told = Target(tmp_path / "target").ostree("pull-local", repo, BRANCH, status=5).stderr
     assert ".file: its checksum does not match its name (it is damaged, or had an owner, " in told
-    assert ": pull from a repository of another mode, or have it committed with --canonical-permissions)" in told
+    assert ": pull from a repository of another mode, or have it committed with --canonical-permissions --no-x" in told
 
 
 @pytest.mark.parametrize("mode", ["archive", "bare-user"])

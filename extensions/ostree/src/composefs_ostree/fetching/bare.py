@@ -141,7 +141,7 @@ class BareReader:
         if self._mode == "bare-user-only":
             hint = (
                 "it is damaged, or had an owner, attributes or a mode that bare-user-only does not keep: pull from a "
-                "repository of another mode, or have it committed with --canonical-permissions"
+                "repository of another mode, or have it committed with --canonical-permissions --no-xattrs"
             )
         raise CorruptError("its checksum does not match its name", hint=hint)
 
