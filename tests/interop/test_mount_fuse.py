@@ -213,6 +213,25 @@ def test_a_signal_unmounts(repository: Path, mountpoints: list[Path], signal: st
         server.wait()
 
 
+def test_where_the_daemon_was_killed_is_unmounted_first(repository: Path, mountpoints: list[Path]) -> None:
+    server = subprocess.Popen(
+        [CFSCTL, "--repo", repository, "mount", "--fuse=yes", "--foreground", "refs/it", mountpoints[1]]
+    )
+    try:
+        while f"{mountpoints[1]} " not in Path("/proc/self/mountinfo").read_text():  # what stat(2) shows is kept
+            assert server.poll() is None
+            time.sleep(0.02)
+    finally:
+        server.kill()
+        server.wait()
+    for fuse in ("no", "yes"):
+        told = cfsctl("--repo", repository, "mount", "--fuse", fuse, "refs/it", mountpoints[1], status=3).stderr
+        assert told.endswith(f"(unmount what was there: cfsctl umount {mountpoints[1]})\n")
+    cfsctl("umount", mountpoints[1])
+    cfsctl("--repo", repository, "mount", "--fuse=yes", "refs/it", mountpoints[1])
+    assert (mountpoints[1] / "usr/small").read_bytes() == b"small"
+
+
 def test_who_may_not_mount_erofs_gets_fuse(repository: Path, mountpoints: list[Path]) -> None:
     """As root of a user namespace; the daemon ends with the mount namespace."""
     command = f'{CFSCTL} --repo {repository} mount refs/it "$1" && wc -c <"$1/usr/big" && {CFSCTL} umount "$1"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from composefs.errors import NotFoundError, UsageError
@@ -15,7 +16,12 @@ def no_directory(path: str) -> NotFoundError:
     """Return the error for a place to mount at, or a layer, that is no directory."""
     import shlex
 
-    hint = "give a directory" if os.path.lexists(path) else f"make it first: mkdir {shlex.quote(path)}"
+    hint = "give a directory"
+    try:
+        os.lstat(path)
+    except OSError as error:
+        dead = error.errno == errno.ENOTCONN  # what stands there is a mount of FUSE without its server
+        hint = ("unmount what was there: cfsctl umount " if dead else "make it first: mkdir ") + shlex.quote(path)
     return NotFoundError(f"{path} is not a directory", subject=path, hint=hint)
 
 
