@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from composefs.digest import Algorithm
+from composefs.erofs.layout import BLOCK
 from composefs.erofs.reader import Lookup
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
 from composefs.linux import verity
@@ -23,7 +24,7 @@ from composefs.linux.files import open_file
 from composefs.mount.image import no_directory
 from composefs.repository import Repository
 from composefs.repository.names import object_name
-from composefs.tree import Node
+from composefs.tree import MAX_NAME, Node
 
 __all__ = ["FuseImage", "serve"]
 
@@ -69,6 +70,7 @@ class FuseImage:
         self._held = ExitStack()
         image = self._held.enter_context(repository.images.load(image_id))
         self._lookup = Lookup(image, repository.images.rules)
+        self._size = len(image.data)
         self._objects = os.dup(repository.store.objects)
 
     def close(self) -> None:
@@ -97,6 +99,10 @@ class FuseImage:
             "st_mtime": time,
             "st_ctime": time,
         }
+
+    def statfs(self, path: str) -> dict[str, int]:  # noqa: ARG002 - FUSE's signature
+        """Return how large the image is, without its objects, and that it is full; df(1) hides what has no blocks."""
+        return {"f_bsize": BLOCK, "f_frsize": BLOCK, "f_blocks": -(-self._size // BLOCK), "f_namemax": MAX_NAME}
 
     @_errno_of
     def readdir(self, path: str, fh: int) -> list[tuple[str, dict[str, int], int]]:  # noqa: ARG002 - FUSE's signature
