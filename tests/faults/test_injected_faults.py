@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support import strace
-from support.faulted import OPERATIONS, Operation, Target, Workshop, attempt, record
+from support.faulted import ATTEMPTS, OPERATIONS, Operation, Target, Workshop, attempt, record
 from support.judged import Clean
 from support.strace import Fault
 
@@ -62,8 +62,11 @@ def test_what_staging_refuses_is_not_blamed_on_what_is_read(workshop: Workshop, 
     def prefix(log: Path, *, children: bool) -> list[str]:
         return strace.injector(log, target.call.name, target.call.nth, Fault.EIO, children=children)
 
-    with workshop.run(operation.repository) as run:
-        done = run.do(operation, "extension", prefix, target.files)
+    for _ in range(ATTEMPTS):
+        with workshop.run(operation.repository) as run:
+            done = run.do(operation, "extension", prefix, target.files)
+            if any(each.injected for each in run.calls()):
+                break
     assert done.returncode == 1
     assert " cannot be stored: Input/output error (the disk " in done.stderr
     assert done.stderr.count("\n") == 1

@@ -35,7 +35,7 @@ from support.server import serve
 from support.strace import Call, Fault
 
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
-_ATTEMPTS = 3
+ATTEMPTS = 3
 _STALLED = "did not answer initialize"  # what a command says of an extension that got no processor for ten seconds
 # What an export makes is named by chance, which no two runs would have in common.
 _PROGRAM = "import secrets; secrets.token_hex = lambda size: '00' * size; from composefs_{0}.main import main; main()"
@@ -327,7 +327,7 @@ def attempt(workshop: Workshop, operation: Operation, clean: Clean, target: Targ
 
     That is when nothing was hit, as how messages fall together may vary, or when the machine stood still meanwhile.
     """
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         verdict = run(workshop, operation, clean, target, fault)
         if verdict.hit and not any(_STALLED in wrong for wrong in verdict.wrong):
             break
