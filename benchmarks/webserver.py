@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from listening import free_port, listening
 
 _CONFIGURATION = """
 daemon off;
@@ -43,9 +42,7 @@ def nginx(root: Path, home: Path, failing: float = 0.0) -> Iterator[str]:
     ``failing`` is how many of a hundred requests fail, half of them by status 503, half by a closed connection.
     """
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     # Started by root, its workers would be another user, who may not read the directory.
     user = "user root;" if os.geteuid() == 0 else ""
     configuration = home / "nginx.conf"
@@ -54,21 +51,6 @@ def nginx(root: Path, home: Path, failing: float = 0.0) -> Iterator[str]:
         _CONFIGURATION.format(home=home, root=root.resolve(), port=port, user=user, faults=faults, fail=fail)
     )
     program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or "nginx"
-    process = subprocess.Popen([program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(configuration)])
-    try:
-        _wait_for(port, process)
+    log = home / "error.log"
+    with listening([program, "-p", home, "-e", log, "-c", configuration], port, log):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-        else:
-            return
-    raise RuntimeError(f"nginx ended with status {process.returncode}")
