@@ -161,7 +161,7 @@ class Process:
         """
         if self._ended is not None:
             return
-        self._reaped = True
+        self._reaped = True  # Before it is: the second Ctrl-C, which kills the group, may come in between.
         _, status = os.waitpid(self.pid, 0)
         self.close_stdin()
         os.close(self.stdout)
